@@ -1,0 +1,11 @@
+package messages
+
+// Headers of a dead letter. Its payload is the original bytes, and the
+// original headers stay beside these.
+const (
+	DeadReason  = "Sluice-Reason"  // one sentence
+	DeadSubject = "Sluice-Subject" // where it was published
+	DeadStream  = "Sluice-Stream"  // where it was kept
+	DeadBy      = "Sluice-By"      // who gave it up: planner, worker NAME, persister
+	DeadAt      = "Sluice-At"      // RFC 3339
+)

@@ -1,0 +1,228 @@
+package messages
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// A Job is the planner's record of one action of one request: what was planned,
+// how far it is, how it ended. Only the planner writes it (I1), and the
+// persister believes its rules and no message's (I6).
+type Job struct {
+	Envelope
+	ID        JobID     `json:"id"`
+	Request   RequestID `json:"request"`
+	Backend   string    `json:"backend"`
+	Workspace string    `json:"workspace"`
+	Action    string    `json:"action"` // as the project spells it
+
+	// The plan. It never changes.
+	Source
+	Pool     string    `json:"pool"`
+	Weight   float64   `json:"weight"` // slots that it takes
+	Database bool      `json:"database,omitempty"`
+	Dataset  string    `json:"dataset,omitempty"` // which database, for database actions
+	Run      string    `json:"run"`               // as the project writes it
+	Image    string    `json:"image"`
+	Args     []string  `json:"args,omitempty"`
+	Needs    []string  `json:"needs,omitempty"`    // actions, in the project's order
+	WaitFor  []JobID   `json:"wait_for,omitempty"` // jobs that had not ended when this one was planned
+	Rules    []Rule    `json:"rules"`
+	Limits   Limits    `json:"limits"`
+	Env      []EnvVar  `json:"env,omitempty"` // never a secret
+	By       string    `json:"created_by,omitempty"`
+	Project  string    `json:"project,omitempty"`
+	Created  time.Time `json:"created_at"`
+
+	// The state.
+	State     State     `json:"state"`
+	Code      Code      `json:"code"`
+	Message   string    `json:"message"` // for people inside
+	Wanted    Code      `json:"wanted,omitempty"`
+	Attempt   int       `json:"attempt"` // the newest; 0 before the first
+	Inputs    []Input   `json:"inputs,omitempty"`
+	Worker    string    `json:"worker,omitempty"`
+	Updated   time.Time `json:"updated_at"`
+	Started   time.Time `json:"started_at,omitzero"`
+	Completed time.Time `json:"completed_at,omitzero"`
+	Lost      []Loss    `json:"lost,omitempty"` // attempts that our own faults ended
+	Result    *Result   `json:"result,omitempty"`
+	Manifest  string    `json:"manifest,omitempty"` // digest of the files that became visible
+}
+
+// A Rule names a pattern of files under a tier.
+type Rule struct {
+	Tier    Tier   `json:"tier"`
+	Name    string `json:"name"`
+	Pattern string `json:"pattern"`
+}
+
+// An EnvVar is a variable of a container's environment.
+type EnvVar struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// An Input is a job whose outputs another one reads.
+type Input struct {
+	Action   string    `json:"action"`
+	Job      JobID     `json:"job"`
+	Created  time.Time `json:"created_at"` // of the job: the month names the folder of its record
+	Manifest string    `json:"manifest"`   // digest, from the commit
+}
+
+// Limits bound an attempt. Zero means the worker's own setting.
+type Limits struct {
+	CPUs      float64       `json:"cpus,omitempty"`
+	Memory    int64         `json:"memory,omitempty"`     // bytes
+	Processes int64         `json:"processes,omitempty"`  // at once
+	Disk      int64         `json:"disk,omitempty"`       // bytes written to staging
+	Time      time.Duration `json:"time_limit,omitempty"` // nanoseconds
+}
+
+// A Loss is an attempt that ended by our own fault.
+type Loss struct {
+	Attempt int       `json:"attempt"`
+	Worker  string    `json:"worker,omitempty"`
+	Reason  string    `json:"reason"`
+	At      time.Time `json:"at"`
+}
+
+// Set moves the job to a code, or reports that the table forbids it. An empty
+// message stands for the code's own.
+func (j *Job) Set(code Code, message string, now time.Time) error {
+	if !CanMove(j.Code, code) {
+		return fmt.Errorf("job %s cannot go from %s to %s", j.ID, j.Code, code)
+	}
+	j.force(code, message, now)
+	return nil
+}
+
+func (j *Job) force(code Code, message string, now time.Time) {
+	if message == "" {
+		message = code.Message()
+	}
+	j.State, j.Code, j.Message, j.Updated = code.State(), code, message, now
+	switch {
+	case j.State == Running && j.Started.IsZero():
+		j.Started = now
+	case j.State == Pending:
+		j.Started = time.Time{}
+	case j.State.Final():
+		j.Completed = now
+	}
+}
+
+// Validate reports every rule that the record breaks.
+func (j *Job) Validate() error {
+	var p Problems
+	p.add(j.ID.Check())
+	p.add(j.Request.Check())
+	p.add(CheckBackend(j.Backend))
+	p.add(CheckWorkspace(j.Workspace))
+	p.add(CheckAction(j.Action))
+	p.add(CheckPool(j.Pool))
+	p.add(j.Code.Check())
+	if j.ID.Check() == nil && j.ID != NewJobID(j.Request, j.Action) {
+		p.addf("job id %s is not that of request %s and action %s", j.ID, j.Request, Quote(j.Action))
+	}
+	if j.Code.State() != j.State {
+		p.addf("code %s does not go with state %s", j.Code, j.State)
+	}
+	if !(j.Weight > 0) {
+		p.addf("weight %v is not above zero", j.Weight)
+	}
+	if j.Attempt < 0 {
+		p.addf("attempt %d is below zero", j.Attempt)
+	}
+	for _, r := range j.Rules {
+		if r.Tier.Protection() == 0 || r.Pattern == "" {
+			p.addf("rule %s has no tier or no pattern", Quote(r.Name))
+		}
+	}
+	return p.Err()
+}
+
+// A Latest lists an action's newest jobs in a workspace, newest first, those
+// that were cancelled left out: what a later request reuses or reads.
+type Latest struct {
+	Envelope
+	Action string  `json:"action"`
+	Jobs   []JobID `json:"jobs"`
+}
+
+// MaxLatest bounds the jobs that a Latest keeps.
+const MaxLatest = 8
+
+// Push puts a job first, Drop takes one out.
+func (l *Latest) Push(id JobID) {
+	l.Drop(id)
+	l.Jobs = slices.Insert(l.Jobs, 0, id)
+	l.Jobs = l.Jobs[:min(len(l.Jobs), MaxLatest)]
+}
+
+// Drop takes a job out, if it is there.
+func (l *Latest) Drop(id JobID) {
+	l.Jobs = slices.DeleteFunc(l.Jobs, func(j JobID) bool { return j == id })
+}
+
+// Validate reports every rule that the list breaks.
+func (l *Latest) Validate() error {
+	var p Problems
+	p.add(CheckAction(l.Action))
+	for _, id := range l.Jobs {
+		p.add(id.Check())
+	}
+	return p.Err()
+}
+
+// A Plan is the planner's record of a request: what it decided, once. It is
+// created before the jobs are, so that a request that is delivered again makes
+// the same jobs whatever has happened since.
+type Plan struct {
+	Envelope
+	Request  Request   `json:"request"`
+	Code     Code      `json:"code,omitempty"`    // empty: accepted; else why no job was made
+	Reasons  []string  `json:"reasons,omitempty"` // every reason of a rejection
+	Jobs     []Planned `json:"jobs,omitempty"`    // in the order of creation
+	Actions  []string  `json:"actions,omitempty"` // all of the project's at that commit, in file order
+	Warnings []string  `json:"warnings,omitempty"`
+	Created  time.Time `json:"created_at"`
+	Done     bool      `json:"done,omitempty"` // all of its jobs are written
+}
+
+// A Planned is what was decided about one action, and why.
+type Planned struct {
+	Action string   `json:"action"`
+	Job    JobID    `json:"job,omitempty"` // new or reused
+	Reused bool     `json:"reused,omitempty"`
+	Why    PlanWhy  `json:"why"`
+	Wait   []JobID  `json:"wait_for,omitempty"`
+	Needs  []string `json:"-"`
+}
+
+// PlanWhy says why an action runs, or why not. A closed list.
+type PlanWhy string
+
+// Reasons to run, then reasons not to.
+const (
+	WhyAsked     PlanWhy = "asked"       // named in the request
+	WhyNeeded    PlanWhy = "needed"      // needed, and has never succeeded here
+	WhyForced    PlanWhy = "forced"      // force_run_dependencies
+	WhyFailed    PlanWhy = "failed"      // its last job failed
+	WhyMissing   PlanWhy = "missing"     // an output of its last job is gone (`sluice run`)
+	WhySucceeded PlanWhy = "succeeded"   // has succeeded already
+	WhyActive    PlanWhy = "in_progress" // a job of it is pending or running
+)
+
+// Validate reports every rule that the plan breaks.
+func (pl *Plan) Validate() error {
+	var p Problems
+	p.add(pl.Request.ID.Check())
+	for _, j := range pl.Jobs {
+		p.add(CheckAction(j.Action))
+		p.add(j.Job.Check())
+	}
+	return p.Err()
+}

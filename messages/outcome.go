@@ -1,0 +1,78 @@
+package messages
+
+import "time"
+
+// An OutcomeKind says what an Outcome tells.
+type OutcomeKind string
+
+// Kinds of outcomes, in the order in which a request sees them.
+const (
+	OutcomeAccepted OutcomeKind = "accepted" // planned: Jobs has each job, Reasons the warnings
+	OutcomeRejected OutcomeKind = "rejected" // no job was made: Code and Reasons say why
+	OutcomeJob      OutcomeKind = "job"      // one job changed its code
+	OutcomeFinished OutcomeKind = "finished" // all jobs have ended: Jobs has each
+)
+
+// An Outcome tells the job server what became of a request. It crosses to the
+// outside: it carries states, codes, counts and fixed sentences, and nothing
+// that a study's code could have chosen (I7).
+type Outcome struct {
+	Envelope
+	Kind      OutcomeKind  `json:"kind"`
+	Request   RequestID    `json:"request"`
+	Backend   string       `json:"backend"`
+	Workspace string       `json:"workspace"`
+	Code      Code         `json:"code,omitempty"` // of a rejection
+	Reasons   []string     `json:"reasons,omitempty"`
+	Job       *JobOutcome  `json:"job,omitempty"`
+	Jobs      []JobOutcome `json:"jobs,omitempty"`
+	At        time.Time    `json:"at"`
+}
+
+// A JobOutcome is what a job server may know of a job.
+type JobOutcome struct {
+	Job       JobID     `json:"id"`
+	Action    string    `json:"action"` // from the project file, which is public
+	State     State     `json:"state"`
+	Code      Code      `json:"code"`
+	Message   string    `json:"message"` // a fixed sentence
+	Attempt   int       `json:"attempt,omitempty"`
+	Reused    bool      `json:"reused,omitempty"` // made by an earlier request
+	Why       PlanWhy   `json:"why,omitempty"`
+	Files     int       `json:"files,omitempty"`              // matched
+	Unmatched int       `json:"unmatched_patterns,omitempty"` // how many
+	Withheld  int       `json:"withheld_files,omitempty"`     // how many
+	Created   time.Time `json:"created_at"`
+	Started   time.Time `json:"started_at,omitzero"`
+	Completed time.Time `json:"completed_at,omitzero"`
+	Updated   time.Time `json:"updated_at"`
+}
+
+// Validate reports every rule that the outcome breaks.
+func (o *Outcome) Validate() error {
+	var p Problems
+	p.add(o.Request.Check())
+	p.add(CheckBackend(o.Backend))
+	switch o.Kind {
+	case OutcomeAccepted, OutcomeRejected, OutcomeFinished:
+	case OutcomeJob:
+		if o.Job == nil {
+			p.addf("an outcome of a job needs the job")
+		}
+	default:
+		p.addf("%s is not a kind of outcome", Quote(string(o.Kind)))
+	}
+	return p.Err()
+}
+
+// Outside returns what a job server may know of the job.
+func (j *Job) Outside() JobOutcome {
+	out := JobOutcome{
+		Job: j.ID, Action: j.Action, State: j.State, Code: j.Code, Message: j.Code.Message(), Attempt: j.Attempt,
+		Created: j.Created, Started: j.Started, Completed: j.Completed, Updated: j.Updated,
+	}
+	if r := j.Result; r != nil {
+		out.Files, out.Unmatched, out.Withheld = r.Files, len(r.Unmatched), r.Withhelds
+	}
+	return out
+}
