@@ -1,0 +1,218 @@
+// Package disk keeps the tiers of persister on file systems.
+//
+//	<High>/<workspace>/…                 outputs of all tiers, metadata/
+//	<Medium>/<workspace>/…               moderately sensitive outputs, messages, metadata/
+//	<Logs>/<YYYY-MM>/<job>/…             records of attempts, the job's manifest
+//	<State>/journal, locks, tmp          ours; on the file system of the highly sensitive tier
+//	<Medium>/.sluice/tmp                 ours; on the file system of the moderately sensitive tier
+//
+// # How a change becomes visible
+//
+// Copies get temporary names on their tier's own file system. Under the lock of
+// the workspace a plan is written: each rename, each removal. One syncfs makes
+// copies and plan durable; then the commit is created. From here the change
+// will be finished, by this process or the next: the plan is renamed into the
+// journal, its steps are done (each may be done again), directories are synced,
+// the manifests come last, and the journal entry is removed. Whoever takes a
+// workspace's lock finishes what it finds there first, so that plans never go
+// stale.
+//
+// # What stands in the way
+//
+// An output may need a folder where the tier has a file, or the other way
+// round. The older output goes if it is of the same action, or of one that the
+// project no longer has. Anything else stays, and the new files are refused
+// before the commit. Links are never followed, in staging or in a tier.
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Config says where things are. High and Staging are required.
+type Config struct {
+	Staging string // root of the workers' staging directories
+	High    string // base of the highly sensitive tier
+	Medium  string // base of the moderately sensitive tier; empty: there is none
+
+	WorkspaceDir func(workspace string) string // in the highly sensitive tier; nil: <High>/<workspace>
+	Logs         string                        // empty: <High>/logs
+	State        string                        // empty: <High>/.sluice
+
+	// Rename moves files out of staging where it lies on the tier's file
+	// system, instead of copying them. Only for a worker and a persister of one
+	// domain of trust.
+	Rename  bool
+	Workers int // copies at once
+
+	FileMode, DirMode fs.FileMode // of what is made in the tiers
+	Owner, Group      int         // of what is made in the tiers; -1: the process's own
+
+	// Fault, if set, is called with the name of each step as it is reached. Tests
+	// stop the process there.
+	Fault func(step string)
+}
+
+// Default returns the configuration of a backend's tiers.
+func Default(staging, high, medium string) Config {
+	return Config{
+		Staging: staging, High: high, Medium: medium,
+		Workers: 2, FileMode: 0o644, DirMode: 0o755, Owner: -1, Group: -1,
+	}
+}
+
+// Study returns the configuration that uses a study's own folder as the highly
+// sensitive workspace, and .sluice in it for everything else.
+func Study(folder, staging string) Config {
+	own := filepath.Join(folder, ".sluice")
+	c := Default(staging, own, filepath.Join(own, "medium"))
+	c.WorkspaceDir = func(string) string { return folder }
+	c.Logs, c.State, c.Rename = filepath.Join(own, "logs"), own, true
+	return c
+}
+
+// withDefaults fills in what was left empty.
+func (c Config) withDefaults() Config {
+	if c.Logs == "" {
+		c.Logs = filepath.Join(c.High, "logs")
+	}
+	if c.State == "" {
+		c.State = filepath.Join(c.High, ".sluice")
+	}
+	if c.WorkspaceDir == nil {
+		high := c.High
+		c.WorkspaceDir = func(workspace string) string { return filepath.Join(high, workspace) }
+	}
+	return c
+}
+
+// Check reports every value that cannot work.
+func (c Config) Check() error {
+	var errs []error
+	for _, p := range []struct {
+		name, path string
+		optional   bool
+	}{{"staging", c.Staging, false}, {"high", c.High, false}, {"medium", c.Medium, true}, {"logs", c.Logs, true}, {"state", c.State, true}} {
+		switch {
+		case p.path == "" && !p.optional:
+			errs = append(errs, fmt.Errorf("%s: no folder is set", p.name))
+		case p.path != "" && !filepath.IsAbs(p.path):
+			errs = append(errs, fmt.Errorf("%s: %s is not an absolute path", p.name, p.path))
+		}
+	}
+	if c.Workers < 1 || c.Workers > 256 {
+		errs = append(errs, fmt.Errorf("workers is %d; it must be between 1 and 256", c.Workers))
+	}
+	if c.FileMode == 0 || c.DirMode == 0 {
+		errs = append(errs, errors.New("file and directory modes must be set"))
+	}
+	if c.Medium != "" && c.Medium == c.High {
+		errs = append(errs, errors.New("the two tiers are the same folder"))
+	}
+	return errors.Join(errs...)
+}
+
+// A Store is the tiers on file systems. It has no goroutines of its own.
+type Store struct {
+	cfg     Config
+	staging *tree
+	logs    *tree
+	state   *tree // journal, locks, temporary files of the highly sensitive tier
+	medium  *tree // nil if there is no such tier
+}
+
+// Open makes the folders that are missing and checks that renames within a
+// tier are possible. The Store is the only user of State and Medium/.sluice;
+// several processes may share them.
+func Open(cfg Config) (*Store, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	s := &Store{cfg: cfg}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) open() (err error) {
+	if s.staging, err = openTree(s.cfg.Staging, s.cfg, true); err != nil {
+		return err
+	}
+	if s.state, err = openTree(s.cfg.State, s.cfg, true); err != nil {
+		return err
+	}
+	for _, name := range []string{journalDir, lockDir, tmpDir} {
+		if err := s.state.mkdirPrivate(name); err != nil {
+			return err
+		}
+	}
+	if s.logs, err = openTree(s.cfg.Logs, s.cfg, true); err != nil {
+		return err
+	}
+	if s.cfg.Medium != "" {
+		if s.medium, err = openTree(s.cfg.Medium, s.cfg, true); err != nil {
+			return err
+		}
+		if err := s.medium.mkdirPrivate(mediumState); err != nil {
+			return err
+		}
+		if err := s.medium.mkdirPrivate(mediumTmp); err != nil {
+			return err
+		}
+	}
+	if s.state.dev != s.logs.dev {
+		return fmt.Errorf("%s and %s are on different file systems; files are renamed from one into the other", s.cfg.State, s.cfg.Logs)
+	}
+	return nil
+}
+
+// Close frees the store's descriptors.
+func (s *Store) Close() error {
+	var errs []error
+	for _, t := range []*tree{s.staging, s.state, s.logs, s.medium} {
+		if t != nil {
+			errs = append(errs, t.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) fault(step string) {
+	if s.cfg.Fault != nil {
+		s.cfg.Fault("persister." + step)
+	}
+}
+
+// Names inside State and Medium.
+const (
+	journalDir  = "journal"
+	lockDir     = "locks"
+	tmpDir      = "tmp"
+	mediumState = ".sluice"
+	mediumTmp   = ".sluice/tmp"
+)
+
+// ErrFull is wrapped when a file system has no room.
+var ErrFull = errors.New("the file system is full")
+
+// explain adds to an error of a full file system which one it is and how much
+// room it has.
+func explain(err error, dir *os.File) error {
+	if err == nil || !(errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)) {
+		return err
+	}
+	var st unix.Statfs_t
+	if unix.Fstatfs(int(dir.Fd()), &st) != nil {
+		return fmt.Errorf("%w: %s: %w", ErrFull, dir.Name(), err)
+	}
+	free := float64(st.Bavail) * float64(st.Bsize) / (1 << 20)
+	return fmt.Errorf("%w: %s has %.1f MiB and %d names free: %w", ErrFull, dir.Name(), free, st.Ffree, err)
+}

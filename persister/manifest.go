@@ -1,0 +1,4 @@
+package persister
+
+// A Manifest is a workspace's manifest.json.
+type Manifest struct{}

@@ -1,0 +1,79 @@
+package persister
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"sluice/messages"
+)
+
+// Ports is what the service needs from the others.
+type Ports struct {
+	Queue   Queue
+	Outbox  Outbox
+	Jobs    Jobs
+	Plans   Plans
+	Commits Commits
+	Store   Store
+	Now     func() time.Time // nil: time.Now
+}
+
+// A Persister moves the files of one backend's attempts into the tiers.
+type Persister struct {
+	cfg Config
+	Ports
+	log zerolog.Logger
+}
+
+// New returns a service that does nothing until Run.
+func New(cfg Config, ports Ports, log zerolog.Logger) (*Persister, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	if ports.Now == nil {
+		ports.Now = time.Now
+	}
+	return &Persister{cfg: cfg, Ports: ports, log: log.With().Str("backend", cfg.Backend).Logger()}, nil
+}
+
+// Run finishes what an earlier process left behind, then persists attempts
+// until ctx ends. What has been committed is made visible even then.
+func (p *Persister) Run(ctx context.Context) error {
+	if err := p.Store.Recover(ctx, p.committed); err != nil {
+		return fmt.Errorf("recover the tiers: %w", err)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for range p.cfg.Concurrency {
+		group.Go(func() error { return p.Queue.Receive(ctx, p.handle) })
+	}
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("receive new files: %w", err)
+	}
+	return nil
+}
+
+// committed asks the register which attempt has the commit of a job.
+func (p *Persister) committed(ctx context.Context, job messages.JobID) (int, error) {
+	c, err := p.commit(ctx, job)
+	if err != nil || c == nil {
+		return -1, err
+	}
+	return c.Attempt, nil
+}
+
+// commit reads the commit of a job; nil if there is none.
+func (p *Persister) commit(ctx context.Context, job messages.JobID) (*messages.Commit, error) {
+	entry, err := p.Commits.Get(ctx, messages.CommitKey(p.cfg.Backend, job))
+	switch {
+	case errors.Is(err, messages.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read commit of %s: %w", job, err)
+	}
+	return entry.Value, nil
+}
