@@ -20,6 +20,10 @@ type Delivery struct {
 	// puts it into the dead letters, any other error has it delivered again
 	// after a pause.
 	Settle func(ctx context.Context, err error) error
+
+	// Progress says that the message is being worked on. It may be nil, and
+	// its error means no more than a redelivery.
+	Progress func() error
 }
 
 // A Parked error says that a message can never be processed: it belongs in the

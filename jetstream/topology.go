@@ -1,0 +1,185 @@
+package jetstream
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sluice/messages"
+)
+
+// Names of streams and registers, as `nats stream ls` shows them.
+const (
+	Requests   = "SLUICE_REQUESTS"
+	Actions    = "SLUICE_ACTIONS"
+	Files      = "SLUICE_FILES"
+	Events     = "SLUICE_EVENTS"
+	Outcomes   = "SLUICE_OUTCOMES"
+	Logs       = "SLUICE_LOGS"
+	Dead       = "SLUICE_DEAD"
+	Advisories = "SLUICE_ADVISORIES"
+
+	Jobs    = "SLUICE_JOBS"
+	Leases  = "SLUICE_LEASES"
+	Commits = "SLUICE_COMMITS"
+	Fleet   = "SLUICE_FLEET"
+)
+
+// PlannerConsumer is the durable consumer of the planner, on SLUICE_REQUESTS
+// and on SLUICE_EVENTS.
+const PlannerConsumer = "planner"
+
+// WorkerConsumer names the durable consumer of a backend's pool.
+func WorkerConsumer(backend, pool string) string { return "worker-" + backend + "-" + pool }
+
+// PersisterConsumer names the durable consumer of a backend's persister.
+func PersisterConsumer(backend string) string { return "persister-" + backend }
+
+// A Topology is what a fleet needs on its server.
+type Topology struct {
+	Backends map[string][]string // pools of each backend
+	Replicas int                 // 1, or 3 in a cluster
+	Store    int64               // bytes that all streams together may take
+}
+
+const day = 24 * time.Hour
+
+// A stream is a row of the table.
+type stream struct {
+	share  int // of the store, in hundredths: one stream without a bound stops all
+	single bool
+	why    string
+	config jetstream.StreamConfig
+}
+
+// table is every stream and register. Files, all of them; limits where
+// something is kept for people, work queue where it is to be done once.
+func table() []stream {
+	limits := func(name string, age time.Duration, subjects ...string) jetstream.StreamConfig {
+		return jetstream.StreamConfig{Name: name, Subjects: subjects, MaxAge: age, Discard: jetstream.DiscardOld, MaxMsgSize: messages.MaxPayload + 16<<10, Duplicates: 2 * time.Minute}
+	}
+	queue := func(name, subject string) jetstream.StreamConfig {
+		return jetstream.StreamConfig{
+			Name: name, Subjects: []string{subject}, Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
+			MaxMsgSize: messages.MaxPayload + 16<<10, Duplicates: 2 * time.Minute,
+		}
+	}
+	register := func(name string, history int64, marker time.Duration) jetstream.StreamConfig {
+		return jetstream.StreamConfig{
+			Name: "KV_" + name, Subjects: []string{"$KV." + name + ".>"}, Discard: jetstream.DiscardNew, MaxMsgsPerSubject: history,
+			MaxMsgSize: messages.MaxPayload + 16<<10, AllowRollup: true, DenyDelete: true, AllowMsgTTL: true, SubjectDeleteMarkerTTL: marker, Duplicates: 2 * time.Minute,
+		}
+	}
+
+	requests := limits(Requests, 90*day, "sluice.request.*.*", "sluice.cancel.*.*")
+	requests.MaxMsgSize = 256 << 10
+	requests.Duplicates = 10 * time.Minute
+
+	actions := queue(Actions, "sluice.action.*.*.*.*")
+	actions.MaxMsgsPerSubject, actions.DiscardNewPerSubject, actions.MaxMsgs = 1, true, 20_000
+
+	logs := limits(Logs, 14*day, "sluice.log.*.*.*")
+	logs.MaxMsgsPerSubject = 4000
+
+	dead := limits(Dead, 90*day, "sluice.dead.>")
+	dead.MaxMsgSize = -1
+
+	advisories := limits(Advisories, 7*day, "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.SLUICE_*.*", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.SLUICE_*.*")
+
+	return []stream{
+		{share: 5, config: requests, why: "job server → planner, requests and cancellations in one stream as their order matters; an audit trail"},
+		{share: 5, config: actions, why: "planner → workers of a backend and pool; one message a subject, refuses new ones when full: back-pressure"},
+		{share: 10, config: queue(Files, "sluice.files.*.*.*"), why: "worker → persister: what an attempt left in staging"},
+		{share: 10, config: limits(Events, 7*day, "sluice.event.>"), why: "workers and persisters, each on its own branch → planner, and whoever watches"},
+		{share: 5, config: limits(Outcomes, 90*day, "sluice.outcome.*.*"), why: "planner → job server"},
+		{share: 20, config: logs, single: true, why: "workers → whoever follows a log; drops the oldest"},
+		{share: 5, config: dead, why: "what was given up, with its reason and the original bytes"},
+		{share: 1, config: advisories, single: true, why: "the server's own complaints; must stay empty"},
+		{share: 25, config: register(Jobs, 5, 0), why: "records of jobs, plans of requests; the planner alone writes"},
+		{share: 5, config: register(Leases, 1, 7*day), why: "who runs which attempt; a marker of each expired one stays for seven days"},
+		{share: 7, config: register(Commits, 1, 0), why: "whose files are a job's, for ever"},
+		{share: 1, config: register(Fleet, 1, time.Hour), why: "presence of workers, settings of backends, the active planner"},
+	}
+}
+
+// streams returns the table's configurations for this fleet.
+func (t Topology) streams() []jetstream.StreamConfig {
+	rows := table()
+	out := make([]jetstream.StreamConfig, len(rows))
+	for i, row := range rows {
+		c := row.config
+		c.Description = row.why
+		c.Storage = jetstream.FileStorage
+		c.Replicas = max(t.Replicas, 1)
+		if row.single {
+			c.Replicas = 1
+		}
+		c.MaxBytes = t.Store / 100 * int64(row.share)
+		out[i] = c
+	}
+	return out
+}
+
+// A consumer is a durable pull consumer of a stream.
+type consumer struct {
+	stream string
+	config jetstream.ConsumerConfig
+}
+
+// consumers returns the durable consumers: one a pool and one a persister,
+// never one a workspace, as a stream takes a thousand and stopping is slow.
+// Redelivery is without end and without steps: attempts are the planner's to
+// count, and parking is ours to do where people can see it.
+func (t Topology) consumers() []consumer {
+	pull := func(stream, name, filter string, wait time.Duration, pending int) consumer {
+		return consumer{stream, jetstream.ConsumerConfig{
+			Durable: name, FilterSubject: filter, AckPolicy: jetstream.AckExplicitPolicy, AckWait: wait,
+			MaxDeliver: -1, MaxAckPending: pending, MaxWaiting: 4096,
+		}}
+	}
+	list := []consumer{
+		pull(Requests, PlannerConsumer, "", 60*time.Second, 1), // one at a time: a cancellation must not overtake its request
+		pull(Events, PlannerConsumer, "", 30*time.Second, 1000),
+	}
+	for _, backend := range t.backends() {
+		for _, pool := range t.Backends[backend] {
+			filter := fmt.Sprintf("sluice.action.%s.%s.*.*", messages.Token(backend), messages.Token(pool))
+			list = append(list, pull(Actions, WorkerConsumer(backend, pool), filter, 30*time.Second, 4096))
+		}
+		filter := fmt.Sprintf("sluice.files.%s.*.*", messages.Token(backend))
+		list = append(list, pull(Files, PersisterConsumer(backend), filter, 60*time.Second, 64))
+	}
+	return list
+}
+
+func (t Topology) backends() []string {
+	names := make([]string, 0, len(t.Backends))
+	for name := range t.Backends {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Validate reports what is wrong with the topology's own parameters.
+func (t Topology) Validate() error {
+	if t.Replicas < 0 || t.Replicas > 5 || t.Replicas%2 == 0 && t.Replicas != 0 {
+		return fmt.Errorf("%d replicas: use 1 for a single server, 3 in a cluster", t.Replicas)
+	}
+	if t.Store < 64<<20 {
+		return fmt.Errorf("a store of %d bytes is too small; 64 MiB is the least", t.Store)
+	}
+	for backend, pools := range t.Backends {
+		if err := messages.CheckBackend(backend); err != nil {
+			return err
+		}
+		for _, pool := range pools {
+			if err := messages.CheckPool(pool); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
