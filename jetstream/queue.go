@@ -60,13 +60,13 @@ func (q *Queue) Next(ctx context.Context) (*messages.Delivery, error) {
 	again, stop := q.c.Reconnected()
 	defer stop()
 	for wait := 50 * time.Millisecond; ; {
-		msg, err := q.next(ctx)
+		msg, err := q.next(ctx, again)
 		switch {
 		case err == nil: // even if ctx has ended: the message is ours now
 			return q.delivery(msg), nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrNoMessages), errors.Is(err, context.DeadlineExceeded):
+		case errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrNoMessages), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 			wait = 50 * time.Millisecond // nothing yet; ask again
 			continue
 		}
@@ -83,13 +83,22 @@ func (q *Queue) Next(ctx context.Context) (*messages.Delivery, error) {
 	}
 }
 
-func (q *Queue) next(ctx context.Context) (jetstream.Msg, error) {
+// next asks once. A reconnect breaks the request off: the server that knew of
+// it may be gone, and missing heartbeats tell only after ten seconds.
+func (q *Queue) next(ctx context.Context, again <-chan struct{}) (jetstream.Msg, error) {
 	consumer, err := q.open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, pull)
 	defer cancel()
+	go func() {
+		select {
+		case <-again:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	return consumer.Next(jetstream.FetchContext(ctx))
 }
 
