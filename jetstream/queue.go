@@ -86,10 +86,6 @@ func (q *Queue) Next(ctx context.Context) (*messages.Delivery, error) {
 // next asks once. A reconnect breaks the request off: the server that knew of
 // it may be gone, and missing heartbeats tell only after ten seconds.
 func (q *Queue) next(ctx context.Context, again <-chan struct{}) (jetstream.Msg, error) {
-	consumer, err := q.open(ctx)
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, pull)
 	defer cancel()
 	go func() {
@@ -99,6 +95,10 @@ func (q *Queue) next(ctx context.Context, again <-chan struct{}) (jetstream.Msg,
 		case <-ctx.Done():
 		}
 	}()
+	consumer, err := q.open(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return consumer.Next(jetstream.FetchContext(ctx))
 }
 

@@ -1,4 +1,211 @@
 package persister
 
-// A Manifest is a workspace's manifest.json.
-type Manifest struct{}
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"sluice/messages"
+)
+
+// A Manifest is a workspace's manifest.json, in the reference's schema
+// (agent/executors/local.py). Both tiers have the same one. Fields that a
+// later version adds are kept.
+type Manifest struct {
+	Workspace string
+	Outputs   map[messages.Path]*ManifestEntry
+	extra     map[string]json.RawMessage
+}
+
+// A ManifestEntry says where an output came from and what became of it.
+type ManifestEntry struct {
+	Level       messages.Tier  `json:"level"`
+	Job         messages.JobID `json:"job_id"`
+	Request     string         `json:"job_request"`
+	Action      string         `json:"action"`
+	User        string         `json:"user"`
+	Repo        string         `json:"repo"`
+	Commit      string         `json:"commit"`
+	Size        int64          `json:"size"`
+	Timestamp   float64        `json:"timestamp"`    // of the file's last change, in seconds
+	ContentHash string         `json:"content_hash"` // SHA-256, hexadecimal
+	Excluded    bool           `json:"excluded"`     // kept out of the moderately sensitive tier
+	Message     *string        `json:"message"`      // why
+	RowCount    *int           `json:"row_count"`
+	ColCount    *int           `json:"col_count"`
+
+	// Of an output that its action, or the project, no longer makes.
+	OutOfDateAction *bool `json:"out_of_date_action,omitempty"`
+	OutOfDateOutput *bool `json:"out_of_date_output,omitempty"`
+
+	// Ours: the moderately sensitive copy was removed by this job, since the
+	// action no longer puts the file there.
+	RemovedBy messages.JobID `json:"removed_from_moderately_sensitive_by,omitempty"`
+
+	extra map[string]json.RawMessage
+}
+
+// shared reports whether the moderately sensitive tier has the file.
+func (e *ManifestEntry) shared() bool {
+	return e.Level == messages.ModeratelySensitive && !e.Excluded && e.RemovedBy == ""
+}
+
+// withheld reports whether a message stands there in place of the file.
+func (e *ManifestEntry) withheld() bool {
+	return e.Level == messages.ModeratelySensitive && e.Excluded && e.RemovedBy == ""
+}
+
+// gone reports whether the project no longer has the entry's action.
+func (e *ManifestEntry) gone() bool { return e.OutOfDateAction != nil && *e.OutOfDateAction }
+
+// NewManifest returns the manifest of an empty workspace.
+func NewManifest(workspace string) *Manifest {
+	return &Manifest{Workspace: workspace, Outputs: map[messages.Path]*ManifestEntry{}}
+}
+
+// ParseManifest reads a workspace's manifest.
+func ParseManifest(data []byte) (*Manifest, error) {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
+	}
+	m := NewManifest("")
+	var outputs map[string]json.RawMessage
+	for name, field := range map[string]any{"workspace": &m.Workspace, "outputs": &outputs} {
+		if value, ok := raw[name]; ok {
+			if err := json.Unmarshal(value, field); err != nil {
+				return nil, fmt.Errorf("read manifest: %s: %w", name, err)
+			}
+		}
+		delete(raw, name)
+	}
+	m.extra = raw
+	for key, value := range outputs {
+		p, err := parseManifestKey(key)
+		if err != nil {
+			return nil, fmt.Errorf("read manifest: %w", err)
+		}
+		e := &ManifestEntry{}
+		if err := json.Unmarshal(value, e); err != nil {
+			return nil, fmt.Errorf("read manifest: output %s: %w", p, err)
+		}
+		m.Outputs[p] = e
+	}
+	return m, nil
+}
+
+// Encode returns the manifest as JSON, the same for the same contents.
+func (m *Manifest) Encode() ([]byte, error) {
+	outputs := make(map[string]*ManifestEntry, len(m.Outputs))
+	for p, e := range m.Outputs {
+		outputs[manifestKey(p)] = e
+	}
+	all := map[string]any{"repo": nil}
+	for name, value := range m.extra {
+		all[name] = value
+	}
+	all["workspace"], all["outputs"] = m.Workspace, outputs
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(all); err != nil {
+		return nil, fmt.Errorf("write manifest: %w", err)
+	}
+	return buf.Bytes(), nil
+}
+
+// Clone returns a copy that can be changed.
+func (m *Manifest) Clone() *Manifest {
+	c := *m
+	c.Outputs = maps.Clone(m.Outputs)
+	for p, e := range c.Outputs {
+		entry := *e
+		c.Outputs[p] = &entry
+	}
+	return &c
+}
+
+type plainEntry ManifestEntry
+
+// UnmarshalJSON keeps fields that it does not know.
+func (e *ManifestEntry) UnmarshalJSON(data []byte) error {
+	if err := json.Unmarshal(data, (*plainEntry)(e)); err != nil {
+		return err
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(data, &all); err != nil {
+		return err
+	}
+	for name := range entryFields {
+		delete(all, name)
+	}
+	if len(all) > 0 {
+		e.extra = all
+	}
+	return nil
+}
+
+// MarshalJSON writes the fields in their order, those that it does not know
+// last.
+func (e *ManifestEntry) MarshalJSON() ([]byte, error) {
+	data, err := encodePlain((*plainEntry)(e))
+	if err != nil || len(e.extra) == 0 {
+		return data, err
+	}
+	extra, err := encodePlain(e.extra)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(data[:len(data)-1], ','), extra[1:]...), nil
+}
+
+func encodePlain(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), err
+}
+
+// entryFields names the fields of an entry that this version knows.
+var entryFields = map[string]bool{
+	"level": true, "job_id": true, "job_request": true, "action": true, "user": true, "repo": true, "commit": true,
+	"size": true, "timestamp": true, "content_hash": true, "excluded": true, "message": true, "row_count": true, "col_count": true,
+	"out_of_date_action": true, "out_of_date_output": true, "removed_from_moderately_sensitive_by": true,
+}
+
+// rawKey marks the key of a path that is not UTF-8, which JSON could not hold.
+const rawKey = "base64:"
+
+func manifestKey(p messages.Path) string {
+	if utf8.ValidString(string(p)) && !strings.HasPrefix(string(p), rawKey) {
+		return string(p)
+	}
+	return rawKey + base64.StdEncoding.EncodeToString([]byte(p))
+}
+
+func parseManifestKey(key string) (messages.Path, error) {
+	encoded, ok := strings.CutPrefix(key, rawKey)
+	if !ok {
+		return messages.Path(key), nil
+	}
+	p, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return "", fmt.Errorf("output %s: %w", messages.Quote(key), err)
+	}
+	return messages.Path(p), nil
+}
+
+// seconds is a time as Python's st_mtime has it.
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixNano()) / 1e9
+}
