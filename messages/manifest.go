@@ -63,4 +63,3 @@ func FormatDigest(sum []byte) string { return "sha256:" + hex.EncodeToString(sum
 // RecordMonth returns the name of the folder that holds the records of jobs
 // created at a time: the month, in UTC.
 func RecordMonth(created time.Time) string { return created.UTC().Format("2006-01") }
-

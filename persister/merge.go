@@ -90,10 +90,17 @@ func (c Change) Arrange(old *Manifest, inTheWay InTheWay) (*Arrangement, error) 
 	for p, e := range m.Outputs {
 		if e.Action == c.Job.Action && !made[p] {
 			e.OutOfDateOutput = ptr(true)
-			if c.Succeeded && (e.shared() || e.withheld()) {
-				remove[p], remove[messagePath(p)] = e.shared(), e.withheld()
-				e.RemovedBy = c.Job.ID
+			switch {
+			case !c.Succeeded:
+				continue
+			case e.shared():
+				remove[p] = true
+			case e.withheld():
+				remove[messagePath(p)] = true
+			default:
+				continue
 			}
+			e.RemovedBy = c.Job.ID
 		}
 	}
 	if err := c.clear(a, inTheWay, remove); err != nil {
