@@ -44,8 +44,10 @@ func New(cfg Config, ports Ports, log zerolog.Logger) (*Persister, error) {
 // Run finishes what an earlier process left behind, then persists attempts
 // until ctx ends. What has been committed is made visible even then.
 func (p *Persister) Run(ctx context.Context) error {
-	if err := p.Store.Recover(ctx, p.committed); err != nil {
-		return fmt.Errorf("recover the tiers: %w", err)
+	if err := p.Store.Recover(ctx, p.committed); err != nil && ctx.Err() == nil {
+		// What is left is tried again before its workspace is changed next: it
+		// must not keep the other workspaces waiting.
+		p.log.Error().Err(err).Msg("the tiers are not wholly recovered")
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for range p.cfg.Concurrency {

@@ -42,7 +42,8 @@ type Attempt struct {
 func (a Attempt) String() string { return fmt.Sprintf("%s attempt %d", a.Job, a.Number) }
 
 // A Draft is one attempt on its way into the tiers. Nothing of it can be seen
-// there before Publish. Close gives it up, unless it was published.
+// there before Publish. Close gives it up, unless it was published; a second
+// Close does nothing.
 type Draft interface {
 	// Open opens a file that the worker wrote beside the attempt's files:
 	// StagedLog, StagedListing or StagedContainer.
@@ -81,13 +82,16 @@ type Publication struct {
 	// pure; the store calls it while nothing else can change the workspace.
 	Arrange func(old *Manifest, inTheWay InTheWay) (*Arrangement, error)
 	// Commit creates the job's commit. It is called once, when everything is
-	// durable and before anything is visible.
-	Commit func(ctx context.Context) error
+	// durable and before anything is visible. After an error that is not
+	// ErrLost nobody knows whether there is one: it is asked for later.
+	Commit    func(ctx context.Context) error
+	Committed Committed
 }
 
 // A Record is what is kept of every attempt, whatever became of it.
 type Record struct {
-	LogSize  int64  // as the worker reports it
-	Footer   []byte // follows the log
-	Metadata []byte // metadata.json
+	LogSize   int64  // as the worker reports it
+	Footer    []byte // follows the log
+	Metadata  []byte // metadata.json
+	Container []byte // container.json: the engine's record; nil if there is none
 }

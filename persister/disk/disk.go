@@ -121,15 +121,16 @@ func (c Config) Check() error {
 // A Store is the tiers on file systems. It has no goroutines of its own.
 type Store struct {
 	cfg     Config
-	staging *tree
-	logs    *tree
-	state   *tree // journal, locks, temporary files of the highly sensitive tier
-	medium  *tree // nil if there is no such tier
+	staging *os.File
+	journal *os.File // plans that must be finished
+	locks   *os.File
+	tmp     *os.File // of the highly sensitive tier and the records
+	medium  *os.File // temporary files of the moderately sensitive tier; nil if there is none
 }
 
 // Open makes the folders that are missing and checks that renames within a
-// tier are possible. The Store is the only user of State and Medium/.sluice;
-// several processes may share them.
+// tier are possible. State and <Medium>/.sluice are the store's own; several
+// processes may share them.
 func Open(cfg Config) (*Store, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.Check(); err != nil {
@@ -143,33 +144,67 @@ func Open(cfg Config) (*Store, error) {
 }
 
 func (s *Store) open() (err error) {
-	if s.staging, err = openTree(s.cfg.Staging, s.cfg, true); err != nil {
+	for _, d := range []struct {
+		dir     **os.File
+		path    string
+		private bool
+	}{
+		{&s.staging, s.cfg.Staging, false},
+		{&s.journal, filepath.Join(s.cfg.State, "journal"), true},
+		{&s.locks, filepath.Join(s.cfg.State, "locks"), true},
+		{&s.tmp, filepath.Join(s.cfg.State, "tmp"), true},
+		{&s.medium, s.cfg.mediumTmp(), true},
+	} {
+		if d.path == "" {
+			continue
+		}
+		if *d.dir, err = openRoot(d.path, s.cfg.DirMode, d.private); err != nil {
+			return err
+		}
+	}
+	logs, err := openRoot(s.cfg.Logs, s.cfg.DirMode, false)
+	if err != nil {
 		return err
 	}
-	if s.state, err = openTree(s.cfg.State, s.cfg, true); err != nil {
-		return err
+	defer logs.Close()
+	return sameFileSystem(s.tmp, logs)
+}
+
+// mediumTmp is where files wait for the moderately sensitive tier, or "".
+func (c Config) mediumTmp() string {
+	if c.Medium == "" {
+		return ""
 	}
-	for _, name := range []string{journalDir, lockDir, tmpDir} {
-		if err := s.state.mkdirPrivate(name); err != nil {
-			return err
-		}
+	return filepath.Join(c.Medium, ".sluice", "tmp")
+}
+
+// openRoot opens a folder that the configuration names, making it first. What
+// is private is for this process's user alone.
+func openRoot(name string, mode fs.FileMode, private bool) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(name), mode); err != nil {
+		return nil, fmt.Errorf("make folder %s: %w", name, err)
 	}
-	if s.logs, err = openTree(s.cfg.Logs, s.cfg, true); err != nil {
-		return err
+	if private {
+		mode = 0o700
 	}
-	if s.cfg.Medium != "" {
-		if s.medium, err = openTree(s.cfg.Medium, s.cfg, true); err != nil {
-			return err
-		}
-		if err := s.medium.mkdirPrivate(mediumState); err != nil {
-			return err
-		}
-		if err := s.medium.mkdirPrivate(mediumTmp); err != nil {
-			return err
-		}
+	if err := os.Mkdir(name, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make folder %s: %w", name, err)
 	}
-	if s.state.dev != s.logs.dev {
-		return fmt.Errorf("%s and %s are on different file systems; files are renamed from one into the other", s.cfg.State, s.cfg.Logs)
+	f, err := os.OpenFile(name, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open folder %s: %w", name, err)
+	}
+	return f, nil
+}
+
+// sameFileSystem reports folders between which files cannot be renamed.
+func sameFileSystem(a, b *os.File) error {
+	var x, y unix.Stat_t
+	if err := errors.Join(unix.Fstat(int(a.Fd()), &x), unix.Fstat(int(b.Fd()), &y)); err != nil {
+		return fmt.Errorf("stat %s and %s: %w", a.Name(), b.Name(), err)
+	}
+	if x.Dev != y.Dev {
+		return fmt.Errorf("%s and %s are on different file systems; files are renamed from one into the other", a.Name(), b.Name())
 	}
 	return nil
 }
@@ -177,9 +212,9 @@ func (s *Store) open() (err error) {
 // Close frees the store's descriptors.
 func (s *Store) Close() error {
 	var errs []error
-	for _, t := range []*tree{s.staging, s.state, s.logs, s.medium} {
-		if t != nil {
-			errs = append(errs, t.Close())
+	for _, f := range []*os.File{s.staging, s.journal, s.locks, s.tmp, s.medium} {
+		if f != nil {
+			errs = append(errs, f.Close())
 		}
 	}
 	return errors.Join(errs...)
@@ -190,15 +225,6 @@ func (s *Store) fault(step string) {
 		s.cfg.Fault("persister." + step)
 	}
 }
-
-// Names inside State and Medium.
-const (
-	journalDir  = "journal"
-	lockDir     = "locks"
-	tmpDir      = "tmp"
-	mediumState = ".sluice"
-	mediumTmp   = ".sluice/tmp"
-)
 
 // ErrFull is wrapped when a file system has no room.
 var ErrFull = errors.New("the file system is full")

@@ -1,0 +1,226 @@
+package disk
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"sluice/messages"
+)
+
+// step is how much is copied or hashed between two looks at the context. It is
+// a multiple of every block size, so that the kernel can share blocks instead
+// of copying them.
+const step = 256 << 20
+
+// Copy copies files out of staging, or with Rename leaves them there until the
+// journal moves them, and verifies each against its listing.
+func (d *draft) Copy(ctx context.Context, files []messages.File) ([]messages.FileProblem, error) {
+	d.files, d.staged = files, make([]bool, len(files))
+	reasons := make([]string, len(files))
+	err := d.each(ctx, len(files), func(ctx context.Context, i int) error {
+		err := d.copyOne(ctx, i)
+		d.s.fault("between-copies")
+		var bad *differs
+		if errors.As(err, &bad) {
+			reasons[i] = bad.how
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("copy the files of %s: %w", d.at, err)
+	}
+	var problems []messages.FileProblem
+	for i, reason := range reasons {
+		if reason != "" {
+			problems = append(problems, messages.FileProblem{Path: files[i].Path, Reason: reason})
+		}
+	}
+	d.s.fault("after-copy")
+	return problems, nil
+}
+
+// each runs do for each number below n, a few at once, until one fails.
+func (d *draft) each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+	group, inner := errgroup.WithContext(ctx)
+	group.SetLimit(d.s.cfg.Workers)
+	for i := range n {
+		if inner.Err() != nil {
+			break
+		}
+		group.Go(func() error { return do(inner, i) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// copyOne takes file i to its temporary name and verifies it.
+func (d *draft) copyOne(ctx context.Context, i int) error {
+	want := d.files[i]
+	if d.from == nil {
+		return &differs{"it is missing, with all of the attempt's staging directory"}
+	}
+	src, st, err := openRegular(d.from, string(want.Path))
+	if err != nil {
+		return blame(err)
+	}
+	defer src.Close()
+	if st.Size != want.Size {
+		return &differs{fmt.Sprintf("it has %d bytes; %d are listed", st.Size, want.Size)}
+	}
+	if d.canRename(src, st, want.Time) {
+		d.staged[i] = true
+		return verify(ctx, src, want)
+	}
+	return d.copyTo(ctx, d.dir, highName(i), src, want)
+}
+
+// copyTo copies an open file to a new temporary name and verifies the copy.
+func (d *draft) copyTo(ctx context.Context, dir *os.File, name string, src *os.File, want messages.File) error {
+	dst, err := create(dir, name)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	if err := copyContents(ctx, dst, src, want); err != nil {
+		return err
+	}
+	if err := own(dst, d.s.cfg, uint32(d.s.cfg.FileMode.Perm())); err != nil {
+		return err
+	}
+	return setTime(dst, want.Time)
+}
+
+// setTime gives a file the time at which the action wrote it: manifests show
+// it, and a second try to move the file knows it by that.
+func setTime(f *os.File, at time.Time) error {
+	if at.IsZero() {
+		return nil
+	}
+	ts := unix.NsecToTimespec(at.UnixNano())
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), []unix.Timespec{ts, ts}, 0); err != nil {
+		return fmt.Errorf("set time of %s: %w", f.Name(), err)
+	}
+	return nil
+}
+
+func highName(i int) string   { return "h" + strconv.Itoa(i) }
+func mediumName(i int) string { return "m" + strconv.Itoa(i) }
+
+// canRename reports whether a file can be moved as it lies in staging, and
+// gives it the mode and the owner that it needs in the tier.
+func (d *draft) canRename(src *os.File, st unix.Stat_t, at time.Time) bool {
+	if !d.s.cfg.Rename || sameFileSystem(src, d.dir) != nil {
+		return false
+	}
+	owner, group := d.s.cfg.Owner, d.s.cfg.Group
+	if owner < 0 {
+		owner = os.Geteuid()
+	}
+	if group < 0 {
+		group = os.Getegid()
+	}
+	if (int(st.Uid) != owner || int(st.Gid) != group) && unix.Fchown(int(src.Fd()), owner, group) != nil {
+		return false // not ours to give away: copied instead
+	}
+	return unix.Fchmod(int(src.Fd()), uint32(d.s.cfg.FileMode.Perm())) == nil && setTime(src, at) == nil
+}
+
+// copyContents copies a file as the kernel does it best, and verifies the copy.
+// The copy ends at the listed size, however much a file grows meanwhile.
+func copyContents(ctx context.Context, dst, src *os.File, want messages.File) error {
+	for left := want.Size; left > 0; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := io.CopyN(dst, src, min(left, step))
+		left -= n
+		if errors.Is(err, io.EOF) {
+			return &differs{fmt.Sprintf("it ended after %d bytes; %d are listed", want.Size-left, want.Size)}
+		}
+		if err != nil {
+			return fmt.Errorf("copy: %w", explain(err, dst))
+		}
+	}
+	return verify(ctx, dst, want)
+}
+
+// verify compares a file's contents with its listing.
+func verify(ctx context.Context, f *os.File, want messages.File) error {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	sum := sha256.New()
+	size, err := digest(ctx, sum, f, want.Size)
+	if err != nil {
+		return fmt.Errorf("digest %s: %w", f.Name(), err)
+	}
+	if size != want.Size || messages.FormatDigest(sum.Sum(nil)) != want.Digest {
+		return &differs{"its contents are not those that are listed"}
+	}
+	return nil
+}
+
+func digest(ctx context.Context, sum hash.Hash, f *os.File, size int64) (total int64, err error) {
+	buf := make([]byte, min(size+1, 1<<20))
+	for {
+		if err := ctx.Err(); err != nil {
+			return total, err
+		}
+		n, err := f.Read(buf)
+		sum.Write(buf[:n])
+		total += int64(n)
+		if errors.Is(err, io.EOF) || total > size {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// create makes a temporary file.
+func create(dir *os.File, name string) (*os.File, error) {
+	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("make a file in %s: %w", dir.Name(), explain(err, dir))
+	}
+	return os.NewFile(uintptr(fd), dir.Name()+"/"+name), nil
+}
+
+// differs says how a staged file is not as it was listed.
+type differs struct{ how string }
+
+func (e *differs) Error() string { return e.how }
+
+// blame turns an error of opening a staged file into a differs, if whoever
+// wrote to staging since the listing is to blame; other errors are ours.
+func blame(err error) error {
+	switch {
+	case errors.Is(err, errNotRegular), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
+		return &differs{errNotRegular.Error()}
+	case errors.Is(err, errLinked):
+		return &differs{errLinked.Error()}
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EXDEV):
+		return &differs{"it, or a folder above it, is a link or lies on another file system"}
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		return &differs{"it is missing"}
+	case errors.Is(err, unix.ENAMETOOLONG):
+		return &differs{"its path is too long"}
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return &differs{"it cannot be read: permission denied"}
+	}
+	return err
+}

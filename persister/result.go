@@ -1,0 +1,66 @@
+package persister
+
+import (
+	"encoding/json"
+	"math"
+
+	"sluice/messages"
+)
+
+// maxResult bounds an encoded Result, in bytes: it is part of the commit and
+// of the job's record, which must fit into a message with all the rest.
+const maxResult = 128 << 10
+
+// newResult fills a Result, within its bounds.
+func newResult(f *messages.Files, m Matching, outputs []Output) *messages.Result {
+	r := &messages.Result{
+		ExitCode: f.ExitCode, OOMKilled: f.OOMKilled, TimedOut: f.TimedOut, Started: f.Started, Finished: f.Finished,
+		Worker: f.Worker, ImageDigest: f.ImageDigest, Files: len(outputs), LogBytes: f.Log.Bytes,
+		Unmatched: head(m.Unmatched, messages.MaxResultPatterns),
+		Leftover:  head(m.Leftover, messages.MaxResultFiles), Leftovers: len(m.Leftover),
+		Refused: head(m.Refused, messages.MaxResultFiles), Refuseds: len(m.Refused),
+		Raised: head(m.Raised, messages.MaxResultFiles), Raiseds: len(m.Raised),
+	}
+	for i := range outputs {
+		o := &outputs[i]
+		if r.Bytes += o.Size; r.Bytes < 0 {
+			r.Bytes = math.MaxInt64
+		}
+		switch {
+		case o.Shared():
+			r.Moderate++
+		case !o.Allowed():
+			r.Withhelds++
+			if len(r.Withheld) < messages.MaxResultFiles {
+				r.Withheld = append(r.Withheld, messages.FileProblem{Path: o.Path, Reason: o.Reason})
+			}
+		}
+	}
+	fit(r)
+	return r
+}
+
+// fit cuts lists of very long names until the result is small enough. What is
+// cut stays counted, and one unmatched pattern is always left: its being there
+// decides how the job ends.
+func fit(r *messages.Result) {
+	for limit := messages.MaxResultPatterns; limit > 0 && size(r) > maxResult; limit /= 2 {
+		r.Leftover, r.Withheld = head(r.Leftover, limit/4), head(r.Withheld, limit/4)
+		r.Refused, r.Raised = head(r.Refused, limit/4), head(r.Raised, limit/4)
+		r.Unmatched = head(r.Unmatched, max(limit, 1))
+		for i := range r.Unmatched {
+			r.Unmatched[i].Nearest = head(r.Unmatched[i].Nearest, limit/40)
+		}
+	}
+}
+
+// size returns the encoded size. A result always encodes.
+func size(r *messages.Result) int {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return math.MaxInt
+	}
+	return len(data)
+}
+
+func head[T any](list []T, limit int) []T { return list[:min(len(list), limit):min(len(list), limit)] }
