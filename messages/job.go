@@ -189,7 +189,7 @@ type Plan struct {
 	Actions  []string  `json:"actions,omitempty"` // all of the project's at that commit, in file order
 	Warnings []string  `json:"warnings,omitempty"`
 	Created  time.Time `json:"created_at"`
-	Waiting  string    `json:"waiting,omitempty"` // why nothing is decided yet, for people inside: the project file cannot be had
+	Waiting  string    `json:"waiting,omitempty"`  // why nothing is decided yet, for people inside: the project file cannot be had
 	Done     bool      `json:"done,omitempty"`     // all of its jobs are written
 	Finished bool      `json:"finished,omitempty"` // all of its jobs have ended, and the job server was told
 }
