@@ -69,6 +69,7 @@ type Files struct {
 	ExitCode    int       `json:"exit_code"`
 	OOMKilled   bool      `json:"oom_killed,omitempty"`
 	TimedOut    bool      `json:"timed_out,omitempty"`
+	Reason      string    `json:"reason,omitempty"` // why the worker stopped the container, if it did
 	ImageDigest string    `json:"image_digest,omitempty"`
 	Started     time.Time `json:"started_at,omitzero"`
 	Finished    time.Time `json:"finished_at,omitzero"`

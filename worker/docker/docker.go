@@ -1,0 +1,163 @@
+// Package docker runs containers with the Docker Engine. It is the only
+// package that imports the Engine's client.
+//
+// Order of calls, found by experiment: create, register the wait for the next
+// exit, start. A wait that is registered after the start may hang for ever,
+// and AutoRemove loses exit codes; it is never used.
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/client"
+	"github.com/rs/zerolog"
+
+	"sluice/messages"
+	"sluice/worker"
+)
+
+// A Config says how containers are made. The zero value of a field means the
+// engine's or this package's default.
+type Config struct {
+	Worker      string        // the worker's name: only its containers are ours
+	Host        string        // of the engine; empty means DOCKER_HOST, or the usual socket
+	ImagePrefix string        // put before image names, such as "ghcr.io/opensafely-core/"
+	Pull        bool          // ask the registry for images that are not here
+	Timeout     time.Duration // of one call to the engine
+	PullTimeout time.Duration
+	TmpSize     int64  // bytes of /tmp, which counts as memory
+	Dir         string // for the files that are mounted into each container
+	Log         zerolog.Logger
+}
+
+// DefaultConfig returns a complete configuration for a worker of a name.
+func DefaultConfig(name, dir string) Config {
+	return Config{Worker: name, Pull: true, Timeout: time.Minute, PullTimeout: 20 * time.Minute, TmpSize: 1 << 30, Dir: dir}
+}
+
+// A Runtime runs containers.
+type Runtime struct {
+	cfg   Config
+	cli   *client.Client
+	hosts string // a file with nothing but localhost
+}
+
+var _ worker.Runtime = (*Runtime)(nil)
+
+// New returns a runtime; it does not talk to the engine yet.
+func New(cfg Config) (*Runtime, error) {
+	opts := []client.Opt{client.FromEnv, client.WithAPIVersionNegotiation()}
+	if cfg.Host != "" {
+		opts = append(opts, client.WithHost(cfg.Host))
+	}
+	cli, err := client.NewClientWithOpts(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("open the Docker Engine: %w", err)
+	}
+	r := &Runtime{cfg: cfg, cli: cli}
+	if cfg.Dir != "" {
+		// A container without a network gets no /etc/hosts from the engine.
+		r.hosts = filepath.Join(cfg.Dir, "hosts")
+		if err := os.WriteFile(r.hosts, []byte("127.0.0.1 localhost\n::1 localhost\n"), 0o644); err != nil { //nolint:gosec // read inside containers
+			return nil, errors.Join(fmt.Errorf("write the containers' hosts file: %w", err), cli.Close())
+		}
+	}
+	return r, nil
+}
+
+// Close frees the connections.
+func (r *Runtime) Close() error { return r.cli.Close() }
+
+// Check reports in one sentence why no container can be run.
+func (r *Runtime) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err := r.cli.Ping(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("the Docker Engine at %s does not let this user in: add the user to the docker group, or use sudo", r.cli.DaemonHost())
+	case client.IsErrConnectionFailed(err):
+		return fmt.Errorf("no Docker Engine answers at %s: start it (systemctl start docker), or install it (https://docs.docker.com/engine/install/, Debian: apt-get install docker.io)", r.cli.DaemonHost())
+	}
+	return fmt.Errorf("ask the Docker Engine at %s: %w", r.cli.DaemonHost(), err)
+}
+
+// Image makes sure that an image can be run and returns its digest: the
+// registry's, or the image's id where it never had one. A messages.Failure says
+// that there is no such image.
+func (r *Runtime) Image(ctx context.Context, name string) (string, error) {
+	ref := r.ref(name)
+	digest, err := r.find(ctx, ref)
+	if err == nil || !errdefs.IsNotFound(err) {
+		return digest, err
+	}
+	if !r.cfg.Pull {
+		return "", noImage(name, ref, "it is not on this worker, and pulling is switched off")
+	}
+	if err := r.pull(ctx, ref); err != nil {
+		return "", r.explainPull(name, ref, err)
+	}
+	return r.find(ctx, ref)
+}
+
+func (r *Runtime) ref(name string) string {
+	if strings.Contains(name, "/") {
+		return name // with a registry or an organisation of its own
+	}
+	return r.cfg.ImagePrefix + name
+}
+
+func (r *Runtime) find(ctx context.Context, ref string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	found, err := r.cli.ImageInspect(ctx, ref)
+	if err != nil {
+		return "", fmt.Errorf("look for image %s: %w", ref, err)
+	}
+	for _, d := range found.RepoDigests {
+		if _, digest, ok := strings.Cut(d, "@"); ok {
+			return digest, nil
+		}
+	}
+	return found.ID, nil
+}
+
+func (r *Runtime) pull(ctx context.Context, ref string) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.PullTimeout)
+	defer cancel()
+	r.cfg.Log.Info().Str("image", ref).Msg("pulling image")
+	progress, err := r.cli.ImagePull(ctx, ref, image.PullOptions{})
+	if err != nil {
+		return err
+	}
+	defer progress.Close()
+	return readProgress(progress, func(line string) { r.cfg.Log.Debug().Str("image", ref).Msg(line) })
+}
+
+// explainPull tells an image that does not exist from a registry that cannot be
+// reached. Registries say so in words only.
+func (r *Runtime) explainPull(name, ref string, err error) error {
+	text := err.Error()
+	if errdefs.IsNotFound(err) || strings.Contains(text, "manifest unknown") || strings.Contains(text, "repository does not exist") || strings.Contains(text, "denied") {
+		return noImage(name, ref, "the registry has none of that name and version")
+	}
+	return fmt.Errorf("pull image %s: %w", ref, err)
+}
+
+func noImage(name, ref, why string) error {
+	full := ""
+	if ref != name {
+		full = " (" + ref + ")"
+	}
+	return messages.Failf(messages.JobError, "image %s%s is not available: %s; check its name and version in project.yaml", messages.Quote(name), full, why)
+}

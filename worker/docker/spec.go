@@ -1,0 +1,104 @@
+package docker
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/strslice"
+	"github.com/docker/go-units"
+
+	"sluice/worker"
+)
+
+// Labels of our containers.
+const (
+	labelWorker    = "sluice.worker"
+	labelBackend   = "sluice.backend"
+	labelJob       = "sluice.job"
+	labelAttempt   = "sluice.attempt"
+	labelWorkspace = "sluice.workspace"
+	labelAction    = "sluice.action"
+)
+
+// name is the container's: it makes a second one of an attempt impossible.
+func name(a worker.Attempt) string { return fmt.Sprintf("sluice-%s-%d", a.Job, a.Number) }
+
+// config is what the container runs, and as whom.
+func (r *Runtime) config(spec worker.Spec) *container.Config {
+	env := make([]string, 0, len(spec.Env))
+	for _, v := range spec.Env {
+		env = append(env, v.Name+"="+v.Value)
+	}
+	return &container.Config{
+		Image:      r.ref(spec.Image),
+		Cmd:        strslice.StrSlice(spec.Args),
+		Env:        env,
+		User:       strconv.Itoa(spec.UID) + ":" + strconv.Itoa(spec.GID),
+		WorkingDir: "/workspace",
+		StopSignal: "SIGTERM",
+		Labels: map[string]string{
+			labelWorker: r.cfg.Worker, labelBackend: spec.Attempt.Backend, labelJob: string(spec.Attempt.Job), labelAttempt: strconv.Itoa(spec.Attempt.Number),
+			labelWorkspace: spec.Workspace, labelAction: spec.Action,
+		},
+		// With network mode none alone the engine makes a network sandbox: twice
+		// the time of a start. Disabled, the container has a namespace of its own
+		// with nothing but loopback in it.
+		NetworkDisabled: spec.Network.Name == "",
+		Healthcheck:     &container.HealthConfig{Test: []string{"NONE"}},
+	}
+}
+
+// hostConfig is the container's isolation: nothing that an action does not
+// need.
+func (r *Runtime) hostConfig(spec worker.Spec) *container.HostConfig {
+	init := true
+	pids := spec.Limits.Processes
+	h := &container.HostConfig{
+		NetworkMode:    "none",
+		CapDrop:        []string{"ALL"},
+		SecurityOpt:    []string{"no-new-privileges:true"},
+		ReadonlyRootfs: true,
+		Init:           &init,
+		IpcMode:        "private",
+		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		Tmpfs:          map[string]string{"/tmp": fmt.Sprintf("rw,nosuid,nodev,size=%d,mode=1777", r.cfg.TmpSize)},
+		Mounts:         []mount.Mount{{Type: mount.TypeBind, Source: spec.Dir, Target: "/workspace", BindOptions: &mount.BindOptions{Propagation: mount.PropagationRPrivate}}},
+		// The file is read once at the end, complete: what outlives a worker must
+		// go through the driver. Its size is bounded far above what is kept.
+		LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "1g", "max-file": "2"}},
+		Resources: container.Resources{
+			NanoCPUs:   int64(spec.Limits.CPUs * 1e9),
+			Memory:     spec.Limits.Memory,
+			MemorySwap: spec.Limits.Memory, // the same: no swap on top
+			PidsLimit:  &pids,
+			Ulimits: []*units.Ulimit{
+				{Name: "core"},
+				{Name: "nofile", Soft: 65536, Hard: 65536},
+			},
+		},
+	}
+	if spec.Limits.Disk > 0 {
+		h.Ulimits = append(h.Ulimits, &units.Ulimit{Name: "fsize", Soft: spec.Limits.Disk, Hard: spec.Limits.Disk})
+	}
+	if spec.Network.Name == "" {
+		if r.hosts != "" {
+			h.Mounts = append(h.Mounts, mount.Mount{Type: mount.TypeBind, Source: r.hosts, Target: "/etc/hosts", ReadOnly: true})
+		}
+		return h
+	}
+	h.NetworkMode = container.NetworkMode(spec.Network.Name)
+	h.DNS, h.ExtraHosts = spec.Network.DNS, spec.Network.Hosts
+	return h
+}
+
+// parseTime reads the engine's times; it writes year 1 for "not yet".
+func parseTime(s string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || t.Year() < 1970 {
+		return time.Time{}
+	}
+	return t.UTC()
+}

@@ -1,0 +1,246 @@
+// Package staging lays out the workspace of an attempt and lists what the
+// attempt left in it.
+//
+//	<Root>/<job>/<attempt>/files       the attempt's own files: what the persister reads
+//	                       work        the overlay's scratch
+//	                       inputs      outputs of needed jobs, read-only to the attempt
+//	                       code        a working folder's copy, where the code is no commit
+//	                       workspace   the mount that the container gets
+//	                       log, listing.jsonl, container.json
+//	<Cache>/code/<key>                 one extraction per commit and worker
+//
+// The workspace is an overlay: its lower layers are the code and the inputs,
+// its upper layer is files, so that "what is new" costs what the attempt wrote
+// and not what it was given, and misses nothing that time stamps miss. Where no
+// overlay can be mounted, files is the workspace itself, filled with copies,
+// and what is new is the difference between a listing before and one after.
+package staging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/rs/zerolog"
+
+	"sluice/messages"
+)
+
+// A Config says where things are. Root and Cache must be absolute.
+type Config struct {
+	Worker  string                        // whose staging this is: several may share Root
+	Root    string                        // staging; the persister reads it
+	Cache   string                        // this worker's own
+	High    func(workspace string) string // the workspace's folder in the highly sensitive tier
+	Records string                        // root of the records of jobs
+	UID     int                           // owner of what a container may change
+	GID     int
+	Copy    bool // never mount an overlay
+	Trees   int  // extracted commits to keep
+	Log     zerolog.Logger
+}
+
+// Check reports every value that cannot work.
+func (c Config) Check() error {
+	var errs []error
+	for _, p := range []struct{ name, path string }{{"staging", c.Root}, {"cache", c.Cache}, {"records", c.Records}} {
+		if !filepath.IsAbs(p.path) {
+			errs = append(errs, fmt.Errorf("%s: %s is not an absolute path", p.name, messages.Quote(p.path)))
+		}
+		if strings.ContainsAny(p.path, ",:\\\n\x00") {
+			errs = append(errs, fmt.Errorf("%s: %s has a character that a mount cannot take", p.name, messages.Quote(p.path)))
+		}
+	}
+	if c.High == nil {
+		errs = append(errs, errors.New("high: no folder is set"))
+	}
+	if c.UID < 0 || c.GID < 0 {
+		errs = append(errs, fmt.Errorf("user %d:%d is not one", c.UID, c.GID))
+	}
+	return errors.Join(errs...)
+}
+
+// A Code extracts the tree of a source into an empty directory.
+type Code interface {
+	Extract(ctx context.Context, src messages.Source, dir string) error
+}
+
+// An Area is the staging of one worker.
+type Area struct {
+	cfg     Config
+	code    Code
+	overlay bool
+	trees   trees
+}
+
+// Open makes the folders, finds out whether overlays can be mounted, and says
+// so once.
+func Open(cfg Config, code Code) (*Area, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	if cfg.Trees < 1 {
+		cfg.Trees = 16
+	}
+	for _, dir := range []string{cfg.Root, filepath.Join(cfg.Cache, "code"), filepath.Join(cfg.Cache, "tmp")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("make staging: %w", err)
+		}
+	}
+	a := &Area{cfg: cfg, code: code, trees: trees{used: map[string]int{}, mu: sync.Mutex{}}}
+	if err := a.clearTemporary(); err != nil {
+		return nil, err
+	}
+	if !cfg.Copy {
+		err := probeOverlay(cfg.Root)
+		a.overlay = err == nil
+		if err != nil {
+			cfg.Log.Warn().Err(err).Msg("no overlay can be mounted here: each attempt's code and inputs are copied")
+		}
+	}
+	return a, nil
+}
+
+// Overlay reports whether attempts get an overlay.
+func (a *Area) Overlay() bool { return a.overlay }
+
+// Dir is where an attempt's files lie.
+func (a *Area) Dir(job messages.JobID, attempt int) string {
+	return filepath.Join(a.cfg.Root, string(job), strconv.Itoa(attempt))
+}
+
+// A Workspace is the laid-out workspace of one attempt.
+type Workspace struct {
+	Dir   string          // of the attempt
+	Mount string          // what the container gets
+	Given []messages.Path // a sample of what was laid out
+	Bytes int64           // of the inputs
+
+	files  string
+	lower  []string // of the overlay, the uppermost first
+	before map[messages.Path]stamp
+	tree   string // key of the shared extraction in use
+}
+
+// Prepare lays out the workspace of an attempt from nothing: what an earlier
+// try left is removed. A messages.Failure means that the source is at fault.
+func (a *Area) Prepare(ctx context.Context, action *messages.Action) (*Workspace, error) {
+	dir := a.Dir(action.Job, action.Attempt)
+	if err := a.Remove(action.Job, action.Attempt); err != nil {
+		return nil, err
+	}
+	w := &Workspace{Dir: dir, files: filepath.Join(dir, "files")}
+	if err := a.prepare(ctx, action, w); err != nil {
+		a.release(w)
+		return nil, errors.Join(err, a.Remove(action.Job, action.Attempt))
+	}
+	return w, nil
+}
+
+func (a *Area) prepare(ctx context.Context, action *messages.Action, w *Workspace) error {
+	for _, dir := range []string{w.Dir, w.files, filepath.Join(w.Dir, "inputs")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make staging: %w", err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(w.Dir, "owner"), []byte(a.cfg.Worker), 0o600); err != nil {
+		return fmt.Errorf("make staging: %w", err)
+	}
+	code, err := a.layCode(ctx, action, w)
+	if err != nil {
+		return err
+	}
+	inputs := filepath.Join(w.Dir, "inputs")
+	if err := a.layInputs(ctx, action, inputs, w); err != nil {
+		return err
+	}
+	if err := a.own(w.files, inputs); err != nil {
+		return err
+	}
+	if a.overlay {
+		return a.mount(w, inputs, code)
+	}
+	return a.copyAll(ctx, w, code, inputs)
+}
+
+// Resume describes the workspace of an attempt whose container outlived its
+// worker. Overlays only: without one, the listing from before is lost.
+func (a *Area) Resume(job messages.JobID, attempt int, given []messages.Path) (*Workspace, error) {
+	dir := a.Dir(job, attempt)
+	w := &Workspace{Dir: dir, files: filepath.Join(dir, "files"), Mount: filepath.Join(dir, "workspace"), Given: given}
+	if _, err := os.Stat(w.files); err != nil {
+		return nil, fmt.Errorf("resume attempt %d of %s: %w", attempt, job, err)
+	}
+	lower, err := os.ReadFile(filepath.Join(dir, "lower"))
+	if errors.Is(err, os.ErrNotExist) {
+		before, err := readBefore(filepath.Join(dir, "before.jsonl"))
+		if err != nil {
+			return nil, fmt.Errorf("resume attempt %d of %s: %w", attempt, job, err)
+		}
+		w.before, w.Mount = before, w.files
+		return w, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("resume attempt %d of %s: %w", attempt, job, err)
+	}
+	w.lower = strings.Split(strings.TrimSpace(string(lower)), "\n")
+	for _, l := range w.lower {
+		if key, ok := strings.CutPrefix(l, filepath.Join(a.cfg.Cache, "code")+"/"); ok {
+			w.tree = key
+			a.trees.hold(key)
+		}
+	}
+	return w, nil
+}
+
+// Release ends the use of a workspace's mount, once its container is gone and
+// it was listed. The attempt's files stay.
+func (a *Area) Release(w *Workspace) error {
+	a.release(w)
+	if w.lower == nil {
+		return nil
+	}
+	return unmount(w.Mount)
+}
+
+func (a *Area) release(w *Workspace) {
+	if w.tree != "" {
+		a.trees.letGo(w.tree)
+		w.tree = ""
+	}
+}
+
+// Remove deletes all that an attempt has in staging. What is not there is no
+// error.
+func (a *Area) Remove(job messages.JobID, attempt int) error {
+	if err := job.Check(); err != nil {
+		return err
+	}
+	dir := a.Dir(job, attempt)
+	if err := unmount(filepath.Join(dir, "workspace")); err != nil {
+		return err
+	}
+	if err := removeAll(dir); err != nil {
+		return fmt.Errorf("remove staging of attempt %d of %s: %w", attempt, job, err)
+	}
+	_ = os.Remove(filepath.Dir(dir)) // the job's folder, if this was its last attempt
+	return nil
+}
+
+// own gives directories to the user that the container runs as.
+func (a *Area) own(dirs ...string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	for _, dir := range dirs {
+		if err := os.Lchown(dir, a.cfg.UID, a.cfg.GID); err != nil {
+			return fmt.Errorf("give staging to user %d: %w", a.cfg.UID, err)
+		}
+	}
+	return nil
+}
