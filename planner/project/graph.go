@@ -36,7 +36,7 @@ func (p *Project) Levels() [][]string {
 
 // Order returns the levels as one list.
 func (p *Project) Order() []string {
-	return slices.Concat(append([][]string{{}}, p.graph.levels...)...)
+	return append([]string{}, slices.Concat(p.graph.levels...)...)
 }
 
 // CreationOrder returns the order in which jobs are made when everything is

@@ -143,7 +143,6 @@ var yamlPrefix = regexp.MustCompile(`^yaml: (?:(?:line|offset) [0-9]+: )?`)
 func yamlProblem(err error, text []byte) (Rule, int, int, string, string) {
 	feed := &feeder{text: text}
 	_, _ = documents(feed) //nolint:errcheck // the error is err again
-	line, column := feed.place()
 
 	says := yamlPrefix.ReplaceAllString(err.Error(), "")
 	message, hint := says, "See https://docs.opensafely.org/project-pipelines/ for how the file is written."
@@ -156,6 +155,7 @@ func yamlProblem(err error, text []byte) (Rule, int, int, string, string) {
 			break
 		}
 	}
+	line, column := place(text, feed.fault(says))
 	return RuleYAML, line, column, "The file is not valid YAML: " + message, hint
 }
 
@@ -174,13 +174,40 @@ func (f *feeder) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-// place is the line and column of the last byte that was asked for.
-func (f *feeder) place() (line, column int) {
-	seen := f.text[:f.next]
-	if f.next < len(f.text) {
-		seen = f.text[:max(f.next-1, 0)]
+// lookahead is how many bytes the parser reads beyond the one it judges.
+const lookahead = 4
+
+// fault is the offset of what the parser complains about, near where it
+// stopped reading.
+func (f *feeder) fault(says string) int {
+	end := min(f.next, len(f.text))
+	recent := f.text[max(0, end-lookahead-1):end]
+	start := end - len(recent)
+	switch {
+	case strings.Contains(says, "mapping values"):
+		if i := bytes.LastIndexByte(recent, ':'); i >= 0 {
+			return start + i
+		}
+	case strings.Contains(says, "tab character"), strings.Contains(says, "cannot start any token"):
+		if i := bytes.IndexAny(recent, "\t@`%"); i >= 0 {
+			return start + i
+		}
 	}
-	seen = bytes.TrimRight(seen, " \t\r\n")
-	line = 1 + bytes.Count(seen, []byte{'\n'})
-	return line, 1 + utf8.RuneCount(seen[bytes.LastIndexByte(seen, '\n')+1:])
+	// Elsewhere the parser complains about the word that it has just read.
+	seen := bytes.TrimRight(f.text[:max(0, end-1)], " \t\r\n")
+	if end == len(f.text) {
+		seen = bytes.TrimRight(f.text, " \t\r\n")
+	}
+	begin := bytes.LastIndexByte(seen, '\n') + 1
+	for begin < len(seen) && (seen[begin] == ' ' || seen[begin] == '\t') {
+		begin++
+	}
+	return begin
+}
+
+// place is the line and column of an offset, both from 1.
+func place(text []byte, offset int) (line, column int) {
+	before := text[:min(offset, len(text))]
+	begin := bytes.LastIndexByte(before, '\n') + 1
+	return 1 + bytes.Count(before, []byte{'\n'}), 1 + utf8.RuneCount(before[begin:])
 }
