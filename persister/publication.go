@@ -23,7 +23,7 @@ func (a *attempt) listing(draft Draft) ([]messages.File, error) {
 	if a.files.Listing.Stored {
 		f, err := draft.Open(StagedListing)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &unusable{"the listing is missing from staging"}
+			return nil, &unusable{"the listing cannot be opened: " + err.Error()}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("open listing: %w", err)

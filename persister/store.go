@@ -46,7 +46,8 @@ func (a Attempt) String() string { return fmt.Sprintf("%s attempt %d", a.Job, a.
 // Close does nothing.
 type Draft interface {
 	// Open opens a file that the worker wrote beside the attempt's files:
-	// StagedLog, StagedListing or StagedContainer.
+	// StagedLog, StagedListing or StagedContainer. The error wraps
+	// fs.ErrNotExist if it is missing, or anything but a regular file.
 	Open(name string) (io.ReadCloser, error)
 	// Copy copies files out of staging and verifies each against its listing.
 	// Problems say which are missing or not as listed; an error is ours.

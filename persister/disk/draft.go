@@ -99,6 +99,10 @@ func (d *draft) Open(name string) (io.ReadCloser, error) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
 	f, _, err := openRegular(d.base, name)
+	var bad *differs
+	if errors.As(blame(err), &bad) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("%s: %w", bad.how, fs.ErrNotExist)}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -135,7 +135,7 @@ func (d *draft) writeLog(dir *os.File, name string, r *persister.Record) error {
 	case err == nil:
 		_, err = io.Copy(dst, io.LimitReader(src, maxLog))
 		err = errors.Join(err, src.Close())
-	case blame(err) != err || errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist):
 		_, err = fmt.Fprintf(dst, "(the log of this attempt, of %d bytes, is missing from staging)\n", r.LogSize)
 	}
 	if err == nil {
