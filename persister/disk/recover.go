@@ -110,11 +110,7 @@ func (s *Store) finishOpen(ctx context.Context, workspace string, committed pers
 		if !ok || !strings.HasPrefix(entry, workspace+".") {
 			continue
 		}
-		p, err := readPlan(s.journal, entry)
-		if err != nil {
-			return err
-		}
-		if err := s.finish(name, p); err != nil {
+		if err := s.finishEntry(name); err != nil {
 			return err
 		}
 	}
@@ -135,6 +131,23 @@ func (s *Store) finishOpen(ctx context.Context, workspace string, committed pers
 		}
 	}
 	return nil
+}
+
+// finishEntry finishes a journal entry. That nobody else does is the workspace's
+// lock; the attempt's is taken to remove what a killed process left of it.
+func (s *Store) finishEntry(name string) error {
+	lock, err := s.lockAttempt(name)
+	if err != nil && !errors.Is(err, persister.ErrBusy) {
+		return err
+	}
+	p, err := readPlan(s.journal, name+".json")
+	if err == nil {
+		err = s.finish(name, p)
+	}
+	if lock != nil {
+		err = errors.Join(err, lock.release())
+	}
+	return err
 }
 
 // settle decides about a draft that a process left behind.
