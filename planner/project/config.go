@@ -163,7 +163,7 @@ func (w *jsonWriter) string(text string) {
 			w.add(`\b`)
 		case r == '\f':
 			w.add(`\f`)
-		case ' ' <= r && r <= '~' || r == 0x7f:
+		case ' ' <= r && r <= '~':
 			w.text = append(w.text, byte(r))
 		case r > 0xffff:
 			high, low := utf16.EncodeRune(r)

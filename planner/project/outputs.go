@@ -9,9 +9,9 @@ import (
 // level4Types are the files that output checkers read.
 var level4Types = []string{".csv", ".jpg", ".jpeg", ".png", ".svg", ".svgz", ".html", ".txt", ".log", ".json", ".md"}
 
-// outputs reads the section `outputs` of an action.
+// outputs reads the section `outputs` of an action, and reports whether the
+// rules about its command can be judged.
 func (c *checker) outputs(d *draft, id string, v *value) bool {
-	before := len(c.problems)
 	none := true
 	for _, level := range allLevels {
 		if !v.get(level).absent() {
@@ -23,35 +23,38 @@ func (c *checker) outputs(d *draft, id string, v *value) bool {
 		c.at(v, RuleNoOutputs, "must specify at least one output of: "+strings.Join(allLevels, ", "),
 			fmt.Sprintf("Action %s: put its files under one of these levels, each as `name: path`.", id))
 	}
-	c.unknownKeys(v, "`outputs` section for action "+id, allLevels...)
+	fit := c.unknownKeys(v, "`outputs` section for action "+id, allLevels...) && !none
 	for _, level := range d.levels {
 		section := v.get(level)
 		if !c.typed(section, dict, level, id, "Give each file a name: `table: output/table.csv`.") {
+			fit = false
 			continue
 		}
 		for _, pair := range section.pairs {
 			name, pattern := pair.key, pair.value
 			if pattern.kind != str {
 				c.at(placeOf(pattern, name), RuleKeyType, fmt.Sprintf("`%s` output for action %s must be a string", name, id), "Write one path, or give each path a name of its own.")
+				fit = false
 				continue
 			}
 			if !c.room(pattern, 128+len(pattern.text)) {
 				return false
 			}
-			c.pattern(pattern, level)
+			fit = c.pattern(pattern, level) && fit
 			d.Outputs = append(d.Outputs, Output{Level: level, Name: name.name(), Pattern: pattern.text, Line: pattern.line})
 			d.patterns = append(d.patterns, pattern)
 		}
 	}
-	return len(c.problems) == before
+	return fit
 }
 
-// pattern notes the first rule that a pattern breaks.
-func (c *checker) pattern(v *value, level string) {
+// pattern notes the first rule that a pattern breaks. It reports whether the
+// reference would have gone on: it lets a path climb out, we do not.
+func (c *checker) pattern(v *value, level string) bool {
 	fault, hint := patternFault(v.text, level)
 	if fault != "" {
 		c.at(v, RuleOutputPattern, fmt.Sprintf("Output path %s is invalid: %s", v.text, fault), hint)
-		return
+		return false
 	}
 	switch {
 	case v.text == ".." || strings.HasPrefix(v.text, "../"):
@@ -59,6 +62,7 @@ func (c *checker) pattern(v *value, level string) {
 	case strings.ContainsRune(v.text, 0):
 		c.at(v, RuleOutputPattern, "Output path with a NUL character is invalid: no file can have such a name", "Remove it.")
 	}
+	return true
 }
 
 // patternFault applies the reference's rules for output patterns, in its order.

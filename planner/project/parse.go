@@ -46,8 +46,9 @@ func parse(data []byte) (*Project, *checker) {
 	return p, c
 }
 
-// unknownKeys wants v to have no other keys than known.
-func (c *checker) unknownKeys(v *value, where string, known ...string) {
+// unknownKeys wants v to have no other keys than known, and reports whether it
+// has none.
+func (c *checker) unknownKeys(v *value, where string, known ...string) bool {
 	var names []string
 	var first *value
 	for _, p := range v.pairs {
@@ -60,13 +61,14 @@ func (c *checker) unknownKeys(v *value, where string, known ...string) {
 		names = append(names, p.key.String())
 	}
 	if first == nil {
-		return
+		return true
 	}
 	hint := "Allowed are: " + strings.Join(known, ", ") + "."
 	if meant := c.nearest(names[0], known); meant != "" && v.get(meant) == nil {
 		hint = fmt.Sprintf("Did you mean `%s`? %s", meant, hint)
 	}
 	c.at(first, RuleUnknownKey, fmt.Sprintf("Unexpected parameters (%s) in %s", strings.Join(names, ", "), where), hint)
+	return false
 }
 
 // versionRules are the rules that came and went with versions of the format.

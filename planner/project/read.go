@@ -25,7 +25,7 @@ func read(data []byte, c *checker) *value {
 	if !ok {
 		return nil
 	}
-	nodes, err := documents(bytes.NewReader(text))
+	nodes, text, err := parseYAML(text)
 	if err != nil {
 		c.add(yamlProblem(err, text))
 		return nil
@@ -74,8 +74,7 @@ func documents(r io.Reader) (nodes []*yaml.Node, err error) {
 }
 
 // toUTF8 checks that data is text, turns UTF-16 with a byte order mark into
-// UTF-8, drops the mark, and makes a directive `%YAML 1.2` one that the parser
-// knows.
+// UTF-8, and drops the mark.
 func toUTF8(data []byte, c *checker) ([]byte, bool) {
 	for mark, order := range map[string]binary.ByteOrder{"\xff\xfe": binary.LittleEndian, "\xfe\xff": binary.BigEndian} {
 		if bytes.HasPrefix(data, []byte(mark)) {
@@ -103,12 +102,8 @@ func toUTF8(data []byte, c *checker) ([]byte, bool) {
 		i += size
 		column++
 	}
-	return directive.ReplaceAll(data, []byte("${1}1.1")), true
+	return data, true
 }
-
-// directive finds %YAML 1.2 before the document. The parser knows only 1.1, and
-// the difference is in scalar.go, not in it.
-var directive = regexp.MustCompile(`\A((?:[ \t]*(?:#[^\n]*)?\r?\n|%[^\n]*\n)*%YAML[ \t]+)1\.2\b`)
 
 // printable is the set of characters that YAML allows in a file.
 func printable(r rune) bool {
