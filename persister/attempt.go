@@ -111,20 +111,20 @@ func (a *attempt) discard(ctx context.Context, event *messages.PersisterEvent, w
 		event.Winner = winner.Attempt
 		event.Reason = fmt.Sprintf("attempt %d has the commit", winner.Attempt)
 	}
+	return a.keep(ctx, event.Reason)
+}
+
+// keep stores the attempt's record alone, with the reason for that.
+func (a *attempt) keep(ctx context.Context, reason string) error {
 	draft, err := a.Store.Begin(ctx, a.at)
 	if err != nil {
 		return err
 	}
-	return errors.Join(a.keep(ctx, draft, event.Reason), draft.Close())
-}
-
-// keep stores the attempt's record alone, with the reason for that.
-func (a *attempt) keep(ctx context.Context, draft Draft, reason string) error {
 	record, err := a.record(draft, &account{note: reason})
-	if err != nil {
-		return err
+	if err == nil {
+		err = draft.Keep(ctx, record)
 	}
-	return draft.Keep(ctx, record)
+	return errors.Join(err, draft.Close())
 }
 
 // persist makes the attempt's files the job's, if it is the first to commit.
@@ -137,62 +137,42 @@ func (a *attempt) persist(ctx context.Context, event *messages.PersisterEvent) e
 }
 
 func (a *attempt) persistDraft(ctx context.Context, event *messages.PersisterEvent, draft Draft) error {
-	listing, err := a.listing(draft)
+	acc, err := a.account(ctx, draft)
+	if err == nil {
+		var publication *Publication
+		if publication, err = a.publication(ctx, draft, acc); err == nil {
+			err = draft.Publish(ctx, publication)
+		}
+	}
 	var bad *unusable
-	if errors.As(err, &bad) {
-		return a.unusable(ctx, event, draft, bad.reason)
-	} else if err != nil {
-		return err
-	}
-	acc := &account{matching: Match(a.job.Rules, listing, a.files.Given)}
-	acc.outputs, err = a.copy(ctx, draft, acc.matching.Files)
-	if errors.As(err, &bad) {
-		return a.unusable(ctx, event, draft, bad.reason)
-	} else if err != nil {
-		return err
-	}
-	acc.result = newResult(a.files, acc.matching, acc.outputs)
-	publication, err := a.publication(ctx, draft, acc)
-	if err != nil {
-		return err
-	}
-	err = draft.Publish(ctx, publication)
 	var blocked *Blocked
 	switch {
-	case errors.As(err, &blocked) && a.commit == nil:
-		return a.unusable(ctx, event, draft, blocked.Error())
-	case errors.As(err, &blocked):
-		return messages.Park("attempt %d of job %s has the commit and cannot be made visible: %w", a.at.Number, a.at.Job, err)
+	case err == nil:
+		event.Verdict, event.Winner = messages.Persisted, a.at.Number
+		return nil
+	case errors.As(err, &bad) && a.commit == nil && a.tries < a.cfg.Tries:
+		// The files may only be late, on a network file system.
+		return fmt.Errorf("delivery %d of %d before the files count as unusable: %w", a.tries, a.cfg.Tries, err)
+	case errors.As(err, &bad), errors.As(err, &blocked):
+		if a.commit != nil {
+			return messages.Park("attempt %d of job %s has the commit, and its files cannot be made visible: %w", a.at.Number, a.at.Job, err)
+		}
+		event.Verdict, event.Reason = messages.Unusable, err.Error()
+		return errors.Join(draft.Close(), a.keep(ctx, event.Reason))
 	case errors.Is(err, ErrLost):
-		return a.lost(ctx, event, draft)
-	case err != nil:
-		return err
+		return errors.Join(draft.Close(), a.lost(ctx, event))
 	}
-	event.Verdict, event.Winner = messages.Persisted, a.at.Number
-	return nil
+	return err
 }
 
 // lost keeps the record of an attempt that found out at the commit.
-func (a *attempt) lost(ctx context.Context, event *messages.PersisterEvent, draft Draft) error {
+func (a *attempt) lost(ctx context.Context, event *messages.PersisterEvent) error {
 	winner, err := a.Persister.commit(ctx, a.at.Job)
 	if err == nil && winner == nil {
 		err = errors.New("the commit that was lost to another cannot be read")
 	}
-	if err := errors.Join(err, draft.Close()); err != nil {
+	if err != nil {
 		return err
 	}
 	return a.discard(ctx, event, winner)
-}
-
-// unusable answers for files that are missing or not as listed. They may only
-// be late (a network file system), so this waits for some deliveries.
-func (a *attempt) unusable(ctx context.Context, event *messages.PersisterEvent, draft Draft, reason string) error {
-	switch {
-	case a.commit != nil:
-		return messages.Park("attempt %d of job %s has the commit, and its files cannot be made visible: %s", a.at.Number, a.at.Job, reason)
-	case a.tries < a.cfg.Tries:
-		return fmt.Errorf("delivery %d of %d before the files count as unusable: %s", a.tries, a.cfg.Tries, reason)
-	}
-	event.Verdict, event.Reason = messages.Unusable, reason
-	return a.keep(ctx, draft, reason)
 }

@@ -17,6 +17,20 @@ type unusable struct{ reason string }
 
 func (u *unusable) Error() string { return u.reason }
 
+// account matches, copies and checks the attempt's files.
+func (a *attempt) account(ctx context.Context, draft Draft) (*account, error) {
+	listing, err := a.listing(draft)
+	if err != nil {
+		return nil, err
+	}
+	acc := &account{matching: Match(a.job.Rules, listing, a.files.Given)}
+	if acc.outputs, err = a.copy(ctx, draft, acc.matching.Files); err != nil {
+		return nil, err
+	}
+	acc.result = newResult(a.files, acc.matching, acc.outputs)
+	return acc, nil
+}
+
 // listing reads what the attempt left, from the message or from staging.
 func (a *attempt) listing(draft Draft) ([]messages.File, error) {
 	var stored io.Reader

@@ -33,7 +33,11 @@ const (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childRoot) != "" {
-		if err := child(); err != nil {
+		work := child
+		if os.Getenv(childFull) != "" {
+			work = fillChild
+		}
+		if err := work(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
