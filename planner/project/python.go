@@ -47,6 +47,9 @@ func parsePythonFloat(text string) (float64, bool) {
 	if !ok || !floatText.MatchString(digits) && !floatWord.MatchString(digits) {
 		return 0, false
 	}
+	if strings.HasSuffix(strings.ToLower(digits), "nan") {
+		return math.NaN(), true // Go wants it without a sign
+	}
 	// The error left is a range: ±Inf or 0, as Python has it.
 	f, _ := strconv.ParseFloat(digits, 64) //nolint:errcheck // see above
 	return f, true
@@ -72,12 +75,16 @@ func parsePythonInt(text string) (string, bool) {
 // around it go, single underscores between digits go, digits of any script
 // count.
 func pythonDigits(text string) (string, bool) {
+	blank := pythonSpace
+	if strings.IndexFunc(text, func(r rune) bool { return r > unicode.MaxASCII }) < 0 {
+		blank = func(r rune) bool { return r == ' ' || '\t' <= r && r <= '\r' } // as in C
+	}
 	text = strings.Map(func(r rune) rune {
 		if r > unicode.MaxASCII && unicode.Is(unicode.Nd, r) {
 			return '0' + digitValue(r)
 		}
 		return r
-	}, strings.TrimFunc(text, pythonSpace))
+	}, strings.TrimFunc(text, blank))
 	if strings.Contains(text, "__") || looseSeparator.MatchString(text) {
 		return "", false
 	}

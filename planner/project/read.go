@@ -86,24 +86,25 @@ func toUTF8(data []byte, c *checker) ([]byte, bool) {
 		}
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	line, column := 1, 1
 	for i := 0; i < len(data); {
 		r, size := utf8.DecodeRune(data[i:])
-		switch {
-		case r == utf8.RuneError && size == 1:
+		if r == utf8.RuneError && size == 1 {
+			line, column := place(data, i)
 			c.add(RuleEncoding, line, column, fmt.Sprintf("The byte 0x%02x is not UTF-8 text", data[i]), "Save the file with the encoding UTF-8.")
 			return nil, false
-		case !printable(r):
+		}
+		if !printable(r) {
+			line, column := place(data, i)
 			c.add(RuleEncoding, line, column, fmt.Sprintf("The character U+%04X is not allowed", r), "Remove it; an editor may not show it.")
 			return nil, false
-		case r == '\n':
-			line, column = line+1, 0
 		}
 		i += size
-		column++
 	}
 	return data, true
 }
+
+// lineEnd is what the parser counts as the end of a line.
+var lineEnd = regexp.MustCompile(`\r\n|[\r\n\x{85}\x{2028}\x{2029}]`)
 
 // printable is the set of characters that YAML allows in a file.
 func printable(r rune) bool {
@@ -203,6 +204,10 @@ func (f *feeder) fault(says string) int {
 // place is the line and column of an offset, both from 1.
 func place(text []byte, offset int) (line, column int) {
 	before := text[:min(offset, len(text))]
-	begin := bytes.LastIndexByte(before, '\n') + 1
-	return 1 + bytes.Count(before, []byte{'\n'}), 1 + utf8.RuneCount(before[begin:])
+	begin := 0
+	ends := lineEnd.FindAllIndex(before, -1)
+	if n := len(ends); n > 0 {
+		begin = ends[n-1][1]
+	}
+	return len(ends) + 1, utf8.RuneCount(before[begin:]) + 1
 }
