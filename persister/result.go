@@ -3,6 +3,8 @@ package persister
 import (
 	"encoding/json"
 	"math"
+	"slices"
+	"strings"
 
 	"sluice/messages"
 )
@@ -16,7 +18,7 @@ func newResult(f *messages.Files, m Matching, outputs []Output) *messages.Result
 	r := &messages.Result{
 		ExitCode: f.ExitCode, OOMKilled: f.OOMKilled, TimedOut: f.TimedOut, Started: f.Started, Finished: f.Finished,
 		Worker: f.Worker, ImageDigest: f.ImageDigest, Files: len(outputs), LogBytes: f.Log.Bytes,
-		Unmatched: head(m.Unmatched, messages.MaxResultPatterns),
+		Unmatched: slices.Clone(head(m.Unmatched, messages.MaxResultPatterns)), // fit changes them
 		Leftover:  head(m.Leftover, messages.MaxResultFiles), Leftovers: len(m.Leftover),
 		Refused: head(m.Refused, messages.MaxResultFiles), Refuseds: len(m.Refused),
 		Raised: head(m.Raised, messages.MaxResultFiles), Raiseds: len(m.Raised),
@@ -49,7 +51,11 @@ func fit(r *messages.Result) {
 		r.Refused, r.Raised = head(r.Refused, limit/4), head(r.Raised, limit/4)
 		r.Unmatched = head(r.Unmatched, max(limit, 1))
 		for i := range r.Unmatched {
-			r.Unmatched[i].Nearest = head(r.Unmatched[i].Nearest, limit/40)
+			u := &r.Unmatched[i]
+			u.Nearest = head(u.Nearest, limit/40)
+			if len(u.Pattern) > messages.MaxPath { // longer than any path: it can match nothing
+				u.Pattern = strings.ToValidUTF8(u.Pattern[:messages.MaxPath], "") + "…"
+			}
 		}
 	}
 }
