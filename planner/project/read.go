@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -151,7 +152,7 @@ func yamlProblem(err error, text []byte) (Rule, int, int, string, string) {
 			break
 		}
 	}
-	line, column := place(text, feed.fault(says))
+	line, column := place(text, feed.fault(err.Error()))
 	return RuleYAML, line, column, "The file is not valid YAML: " + message, hint
 }
 
@@ -177,6 +178,12 @@ const lookahead = 4
 // stopped reading.
 func (f *feeder) fault(says string) int {
 	end := min(f.next, len(f.text))
+	if match := unknownAnchor.FindStringSubmatch(says); match != nil {
+		return max(0, bytes.LastIndex(f.text[:end], []byte("*"+match[1])))
+	}
+	if match := openQuote.FindStringSubmatch(says); match != nil {
+		return f.quoteIn(match[1])
+	}
 	recent := f.text[max(0, end-lookahead-1):end]
 	start := end - len(recent)
 	switch {
@@ -199,6 +206,27 @@ func (f *feeder) fault(says string) int {
 		begin++
 	}
 	return begin
+}
+
+// Faults of which the library tells the place itself.
+var (
+	unknownAnchor = regexp.MustCompile(`unknown anchor '([^']+)'`)
+	openQuote     = regexp.MustCompile(`^yaml: line ([0-9]+): found unexpected end of stream`)
+)
+
+// quoteIn is the offset of the first quote in a line, which is the one that is
+// never closed, or of the line.
+func (f *feeder) quoteIn(number string) int {
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return 0
+	}
+	begin := 0
+	if ends := lineEnd.FindAllIndex(f.text, n-1); n > 1 && len(ends) == n-1 {
+		begin = ends[n-2][1]
+	}
+	line, _, _ := bytes.Cut(f.text[begin:], []byte{'\n'})
+	return begin + max(0, bytes.IndexAny(line, `"'`))
 }
 
 // place is the line and column of an offset, both from 1.

@@ -61,3 +61,16 @@ const (
 	maxProblems   = 1_000
 	maxKept       = 32 << 20 // bytes of all actions together
 )
+
+// Rules returns every rule, in the order in which they are checked.
+func Rules() []Rule {
+	return []Rule{
+		RuleSize, RuleEncoding, RuleYAML, RuleDocuments, RuleDepth, RuleExpansion,
+		RuleDuplicate, RuleValue, RuleShape, RuleUnknownKey, RuleNoVersion, RuleVersion,
+		RuleFutureVersion, RuleActionsType, RuleTooManyActions, RuleReservedName, RuleActionName, RuleActionType,
+		RuleMissingKey, RuleKeyType, RuleNoOutputs, RuleOutputPattern, RuleOutputClimbs, RuleEmptyRun,
+		RuleRunWords, RuleImageVersion, RuleNeedsSpace, RuleNeedsType, RuleCohortOutputs, RuleDatasetLevel,
+		RuleDatasetOutput, RuleConfig, RuleCohortExtractor, RuleLatest, RuleSameRun, RuleOutputUnique,
+		RuleUnknownNeed, RuleExpectations, RuleCycle, RuleTooMany,
+	}
+}
