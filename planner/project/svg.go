@@ -22,7 +22,7 @@ const (
 // to right, a curve from each need to who needs it. It has no script, no link
 // and no style from outside; names are escaped.
 func GraphSVG(p *Project, states map[string]string) string {
-	boxes, width, height := layout(p)
+	boxes, width, height := layout(p, states)
 	var out strings.Builder
 	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" role="img" width="%d" height="%d" viewBox="0 0 %d %d" font-family="ui-monospace, monospace" font-size="13">`+"\n", width, height, width, height)
 	fmt.Fprintf(&out, "<title>%s in %s</title>\n", counted(len(boxes), "action"), counted(len(p.graph.levels), "level"))
@@ -53,7 +53,7 @@ type box struct{ x, y, width int }
 
 // layout puts the levels side by side. Inside a level a box stands near the
 // middle of what it needs, which keeps most lines from crossing.
-func layout(p *Project) (boxes map[string]box, width, height int) {
+func layout(p *Project, states map[string]string) (boxes map[string]box, width, height int) {
 	boxes = make(map[string]box, len(p.Actions))
 	x := svgMargin
 	for _, level := range p.graph.levels {
@@ -72,14 +72,14 @@ func layout(p *Project) (boxes map[string]box, width, height int) {
 		slices.SortStableFunc(names, func(a, b string) int { return pull[a] - pull[b] })
 		widest, y := 0, svgMargin
 		for _, name := range names {
-			widest = max(widest, utf8.RuneCountInString(label(name))*letter+2*letter)
+			widest = max(widest, utf8.RuneCountInString(label(name)), utf8.RuneCountInString(label(states[name])))
 		}
 		for _, name := range names {
-			boxes[name] = box{x: x, y: y, width: widest}
+			boxes[name] = box{x: x, y: y, width: (widest + 2) * letter}
 			y += boxHeight + boxGap
 		}
 		height = max(height, y-boxGap+svgMargin)
-		x += widest + levelGap
+		x += (widest+2)*letter + levelGap
 	}
 	return boxes, max(x-levelGap, svgMargin) + svgMargin, max(height, 2*svgMargin)
 }
