@@ -10,6 +10,7 @@ package planner
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -35,12 +36,44 @@ func New(cfg Config, ports Ports, log zerolog.Logger) (*Planner, error) {
 	if ports.Now == nil {
 		ports.Now = time.Now
 	}
-	return &Planner{cfg: cfg, Ports: ports, log: log, weights: w}, nil
+	return &Planner{cfg: cfg, Ports: ports.within(cfg.CallTimeout), log: log, weights: w}, nil
 }
 
-// Run plans until ctx ends, whenever this planner is the active one. It
+// Run plans until ctx ends, whenever this planner is the active one. A fault
+// of a port ends what it is doing; it begins anew from the registers. Run
 // returns nil on a clean stop.
 func (p *Planner) Run(ctx context.Context) error {
-	<-ctx.Done()
+	const shortest, longest = 100 * time.Millisecond, 10 * time.Second
+	for wait := shortest; ctx.Err() == nil; wait = min(2*wait, longest) {
+		began := p.Now()
+		err := p.once(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if p.Now().Sub(began) > longest {
+			wait = shortest
+		}
+		p.log.Error().Err(err).Dur("pause", wait).Msg("planner begins anew")
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
 	return nil
+}
+
+// once plans for as long as this planner stays the active one.
+func (p *Planner) once(ctx context.Context) error {
+	r, err := p.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	p.log.Info().Msg("this planner is active")
+	err = p.reign(ctx, r)
+	if !errors.Is(err, errDeposed) {
+		p.resign(ctx, r)
+	}
+	return err
 }

@@ -17,6 +17,7 @@ type Ports struct {
 	Controls Controls
 	Line     Line
 	Source   Source
+	Outputs  Outputs // nil: what a job has left is believed to be there
 
 	Jobs     Register[messages.Job]
 	Latest   Register[messages.Latest]
@@ -73,6 +74,12 @@ type Source interface {
 	CheckSource(src messages.Source) error
 	// Project returns project.yaml as it is at the source's commit.
 	Project(ctx context.Context, src messages.Source) ([]byte, error)
+}
+
+// Outputs tells whether an output of a job that has succeeded is gone, so that
+// its action has to run again (`sluice run`, where people delete files).
+type Outputs interface {
+	Gone(ctx context.Context, j *messages.Job) (bool, error)
 }
 
 // A Cell keeps values of one type under keys, changed by compare-and-set and

@@ -30,11 +30,10 @@ func (w Weight) check() error {
 }
 
 func (w Weight) compile() (*regexp.Regexp, error) {
-	re, err := regexp.Compile(`\A(?:` + w.Pattern + `)\z`)
-	if err != nil {
+	if _, err := regexp.Compile(w.Pattern); err != nil { // by itself: `a)|(b` must not slip through the brackets
 		return nil, fmt.Errorf("pattern %s: %w", messages.Quote(w.Pattern), err)
 	}
-	return re, nil
+	return regexp.Compile(`\A(?:` + w.Pattern + `)\z`)
 }
 
 // ParseWeights reads a weights file as the reference's operators have it

@@ -1,0 +1,120 @@
+package planner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"sluice/messages"
+)
+
+// event takes one event of a worker or of a persister. Events are hints: what
+// one says is checked against the registers before anything is decided, so a
+// stale or a forged one changes nothing.
+func (s *session) event(ctx context.Context, d *messages.Delivery) error {
+	place, err := messages.ParseSubject(d.Subject)
+	if err != nil || place.Kind != "event" {
+		return messages.Park("subject %s is not that of an event", messages.Quote(d.Subject))
+	}
+	if place.Branch == "persister" {
+		var e messages.PersisterEvent
+		if err := messages.Decode(d.Data, &e); err != nil {
+			return messages.Park("%w", err)
+		}
+		if e.Subject() != d.Subject {
+			return messages.Park("the event says that it belongs on %s", messages.Quote(e.Subject()))
+		}
+		return s.do(ctx, func(ctx context.Context) error { return s.verdict(ctx, &e) })
+	}
+	var e messages.WorkerEvent
+	if err := messages.Decode(d.Data, &e); err != nil {
+		return messages.Park("%w", err)
+	}
+	if e.Subject() != d.Subject {
+		return messages.Park("the event says that it belongs on %s", messages.Quote(e.Subject()))
+	}
+	return s.do(ctx, func(ctx context.Context) error { return s.stage(ctx, &e) })
+}
+
+// verdict takes an event of a persister: whatever it says, the commit counts.
+func (s *session) verdict(ctx context.Context, e *messages.PersisterEvent) error {
+	j := s.jobs[jobKey{e.Backend, e.Job}]
+	if j == nil {
+		s.log.Debug().Str("job", string(e.Job)).Str("verdict", string(e.Verdict)).Msg("event of a job that has ended or is not known")
+		return nil
+	}
+	c, err := s.commit(ctx, j)
+	switch {
+	case err != nil:
+		return err
+	case c != nil:
+		return s.settle(ctx, j, c)
+	case e.Verdict == messages.Unusable && e.Attempt == j.record.Attempt:
+		return s.retry(ctx, j, j.lease.owner, "its files could not be persisted: "+e.Reason)
+	case e.Verdict == messages.Persisted:
+		s.log.Warn().Str("job", string(e.Job)).Int("attempt", e.Attempt).Msg("an event says that files are persisted, and there is no commit; it is ignored")
+	}
+	return nil
+}
+
+// commit reads the commit of a job; nil if there is none.
+func (s *session) commit(ctx context.Context, j *job) (*messages.Commit, error) {
+	e, err := s.Commits.Get(ctx, messages.CommitKey(j.key.backend, j.key.id))
+	if errors.Is(err, messages.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read commit of job %s: %w", j.key.id, err)
+	}
+	return e.Value, nil
+}
+
+// stage takes an event of a worker. It moves the code of the newest attempt;
+// an end of the attempt counts only from the worker that has its lease.
+func (s *session) stage(ctx context.Context, e *messages.WorkerEvent) error {
+	j := s.jobs[jobKey{e.Backend, e.Job}]
+	if j == nil || j.record.State != messages.Running || j.record.Wanted != "" || e.Attempt != j.record.Attempt {
+		s.log.Debug().Str("job", string(e.Job)).Int("attempt", e.Attempt).Str("stage", string(e.Stage)).Msg("event of an attempt that is over or not known")
+		return nil
+	}
+	if code := e.Stage.Code(); code != "" {
+		if !messages.CanMove(j.record.Code, code) || j.lease.owner != "" && j.lease.owner != e.Worker {
+			return nil // late, or not this worker's to say
+		}
+		return s.save(ctx, j, func(r *messages.Job) error {
+			r.Worker = e.Worker
+			return r.Set(code, "", s.Now())
+		})
+	}
+	holds, err := s.holds(ctx, j, e.Worker)
+	if err != nil {
+		return err
+	}
+	if !holds {
+		s.log.Warn().Str("job", string(e.Job)).Int("attempt", e.Attempt).Str("worker", e.Worker).Str("stage", string(e.Stage)).Msg("event of a worker that does not have the lease; it is ignored")
+		return nil
+	}
+	if e.Stage == messages.StageRefused {
+		return s.want(ctx, j, messages.JobError, messages.JobError.Message()+": "+e.Reason)
+	}
+	reason := e.Reason
+	if reason == "" {
+		reason = "its worker gave the attempt up (" + string(e.Stage) + ")"
+	}
+	return s.retry(ctx, j, e.Worker, reason)
+}
+
+// holds asks the register whether a worker has, or had, the lease of a job's
+// newest attempt.
+func (s *session) holds(ctx context.Context, j *job, worker string) (bool, error) {
+	e, err := s.Leases.Get(ctx, messages.LeaseKey(j.key.backend, j.key.id, j.record.Attempt))
+	switch {
+	case errors.Is(err, messages.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("read the lease of job %s: %w", j.key.id, err)
+	case e.Value == nil: // expired: the register has forgotten whose it was
+		return j.lease.owner == worker || j.lease.owner == "" && j.record.Worker == worker, nil
+	}
+	return e.Value.Owner == worker, nil
+}

@@ -1,0 +1,262 @@
+package planner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"sluice/messages"
+	"sluice/planner/project"
+)
+
+// A draft is a plan on its way into the register.
+type draft struct {
+	key      string
+	plan     *messages.Plan
+	revision messages.Revision // 0: not written yet
+}
+
+// later writes down that a request waits for its project file, so that those
+// behind it do not, and goes on with it apart.
+func (s *session) later(ctx context.Context, d draft, cause error) error {
+	if d.revision == 0 {
+		d.plan.Waiting = clip(cause.Error())
+		if err := s.write(ctx, &d); err != nil {
+			return err
+		}
+	}
+	s.pursue(d)
+	return nil
+}
+
+// pursue goes on with a plan that is not done, unless somebody does already.
+func (s *session) pursue(d draft) {
+	if _, taken := s.pursued.LoadOrStore(d.key, true); taken {
+		return
+	}
+	s.group.Go(func() error {
+		defer s.pursued.Delete(d.key)
+		return s.pursuit(s.ctx, d)
+	})
+}
+
+// pursuit tries until the plan is done, or the request is given up.
+func (s *session) pursuit(ctx context.Context, d draft) error {
+	const longest = 5 * time.Minute
+	for wait := s.cfg.Backoff; ; wait = min(2*max(wait, time.Second), longest) {
+		err := s.decide(ctx, d, -1)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case !errors.Is(err, errNotHere):
+			return err
+		}
+		s.log.Warn().Err(err).Str("plan", d.key).Dur("pause", wait).Msg("project file cannot be had; the request waits")
+		if len(d.plan.Jobs) == 0 && s.Now().Sub(d.plan.Created) > s.cfg.SourceGiveUp {
+			return s.abandon(ctx, d, err)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// abandon rejects a request whose project file could not be had for too long.
+func (s *session) abandon(ctx context.Context, d draft, cause error) error {
+	s.planning.Lock()
+	defer s.planning.Unlock()
+	if open, err := s.reread(ctx, &d); err != nil || !open {
+		return err
+	}
+	req := d.plan.Request
+	if err := s.Dead.Park(ctx, req.Subject(), &req, fencer, cause.Error()); err != nil {
+		return fmt.Errorf("park request %s: %w", req.ID, err)
+	}
+	return s.reject(ctx, d, messages.InternalError, []string{fmt.Sprintf("project.yaml could not be fetched for %v; this usually means a platform issue", s.cfg.SourceGiveUp)})
+}
+
+// reread gets the newest state of a plan that was written before, and reports
+// whether there is still something to do about it. It is called while planning
+// is locked.
+func (s *session) reread(ctx context.Context, d *draft) (open bool, err error) {
+	if d.revision == 0 {
+		return true, nil
+	}
+	e, err := s.Plans.Get(ctx, d.key)
+	if err != nil {
+		return false, fmt.Errorf("read plan %s: %w", d.key, err)
+	}
+	d.plan, d.revision = e.Value, e.Revision
+	return !e.Value.Done && e.Value.Code == "", nil
+}
+
+// write writes a plan.
+func (s *session) write(ctx context.Context, d *draft) (err error) {
+	was := d.revision
+	if was == 0 {
+		d.revision, err = s.Plans.Create(ctx, d.key, d.plan)
+	} else {
+		d.revision, err = s.Plans.Update(ctx, d.key, d.plan, was)
+	}
+	if errors.Is(err, messages.ErrConflict) {
+		d.revision, err = mine(ctx, s.Plans, d.key, d.plan, err)
+	}
+	if err != nil {
+		return fmt.Errorf("write plan %s: %w", d.key, err)
+	}
+	return nil
+}
+
+// reject writes a plan that makes no job, and has it told.
+func (s *session) reject(ctx context.Context, d draft, code messages.Code, reasons []string) error {
+	p := *d.plan
+	p.Code, p.Reasons, p.Waiting, p.Done = code, bound(reasons), "", true
+	d.plan = &p
+	if err := s.write(ctx, &d); err != nil {
+		return err
+	}
+	s.teller.add(func(ctx context.Context) error { return s.announce(ctx, d) })
+	return nil
+}
+
+// decide gets the project file, decides what the request needs, writes the plan
+// and makes the jobs. Each step is done once; after a crash it goes on where it
+// was. The error wraps errNotHere if there is no project file yet.
+func (s *session) decide(ctx context.Context, d draft, wait time.Duration) error {
+	p, err := s.project(ctx, d.plan.Request.Source, wait)
+	var failure *messages.Failure
+	var problems project.Problems
+	if err != nil && !errors.As(err, &failure) && !errors.As(err, &problems) {
+		return err
+	}
+	s.planning.Lock()
+	defer s.planning.Unlock()
+	if open, err := s.reread(ctx, &d); err != nil || !open {
+		return err
+	}
+	switch {
+	case failure != nil:
+		return s.reject(ctx, d, rejection(failure.Code), sentences(failure))
+	case len(problems) > 0:
+		return s.reject(ctx, d, messages.InvalidProject, texts(problems))
+	}
+	if len(d.plan.Jobs) > 0 { // decided before a crash
+		return s.carryOut(ctx, d, p)
+	}
+	view, err := s.look(ctx, &d.plan.Request, p)
+	if err != nil {
+		return err
+	}
+	planned, err := Decide(&d.plan.Request, p, view.standing)
+	d.plan.Actions, d.plan.Warnings, d.plan.Waiting = allActions(p), bound(p.Warnings), ""
+	switch {
+	case errors.As(err, &failure) && failure.Code == messages.NothingToDo:
+		d.plan.Jobs = planned
+		return s.reject(ctx, d, failure.Code, sentences(failure))
+	case errors.As(err, &failure):
+		return s.reject(ctx, d, failure.Code, sentences(failure))
+	case err != nil:
+		return err
+	}
+	d.plan.Jobs = planned
+	if reasons := s.impossible(d.plan, p, view.limits); len(reasons) > 0 {
+		d.plan.Jobs = nil
+		return s.reject(ctx, d, messages.JobError, reasons)
+	}
+	if !lighten(d.plan) {
+		count := len(d.plan.Jobs)
+		d.plan.Jobs, d.plan.Actions = nil, nil
+		return s.reject(ctx, d, messages.InvalidRequest, []string{fmt.Sprintf("the plan of %d jobs is too large for one request; ask for fewer actions at once", count)})
+	}
+	if err := s.write(ctx, &d); err != nil {
+		return err
+	}
+	return s.carryOut(ctx, d, p)
+}
+
+// rejection returns the code of a rejection for the code of a source's failure.
+func rejection(code messages.Code) messages.Code {
+	switch code {
+	case messages.InvalidProject, messages.InternalError:
+		return code
+	}
+	return messages.InvalidRequest
+}
+
+func texts(problems project.Problems) []string {
+	list := make([]string, len(problems))
+	for i, p := range problems {
+		list[i] = p.String()
+		if p.Hint != "" {
+			list[i] += " (" + p.Hint + ")"
+		}
+	}
+	return list
+}
+
+func allActions(p *project.Project) []string {
+	list := make([]string, len(p.Actions))
+	for i, a := range p.Actions {
+		list[i] = a.Name
+	}
+	return list
+}
+
+// lighten leaves out of a plan what can be worked out again if it is too large
+// for a record, and reports whether it fits.
+func lighten(plan *messages.Plan) bool {
+	if _, err := messages.Encode(plan); !errors.Is(err, messages.ErrTooLarge) {
+		return true
+	}
+	plan.Jobs = slices.Clone(plan.Jobs)
+	for i := range plan.Jobs {
+		plan.Jobs[i].Wait = nil
+	}
+	_, err := messages.Encode(plan)
+	return !errors.Is(err, messages.ErrTooLarge)
+}
+
+// A view is what planning has to know of the state.
+type view struct {
+	standing map[string]Standing
+	limits   map[string]float64 // of pools
+}
+
+// look asks the owner of the state what became of a project's actions.
+func (s *session) look(ctx context.Context, req *messages.Request, p *project.Project) (view, error) {
+	v := view{standing: map[string]Standing{}, limits: map[string]float64{}}
+	err := s.do(ctx, func(context.Context) error {
+		for _, a := range p.Actions {
+			if standing, ok := s.standing(latestKey{req.Backend, req.Workspace, a.Name}); ok {
+				v.standing[a.Name] = standing
+			}
+		}
+		b := s.backend(req.Backend)
+		for _, pool := range []string{s.cfg.DatabasePool, s.cfg.DefaultPool} {
+			v.limits[pool] = s.limit(b, pool)
+		}
+		return nil
+	})
+	if err != nil || s.Outputs == nil {
+		return v, err
+	}
+	for name, standing := range v.standing {
+		if standing.State != messages.Succeeded {
+			continue
+		}
+		e, err := s.Jobs.Get(ctx, messages.JobKey(req.Backend, req.Workspace, standing.Job))
+		if err != nil {
+			return v, fmt.Errorf("read job %s: %w", standing.Job, err)
+		}
+		if standing.Gone, err = s.Outputs.Gone(ctx, e.Value); err != nil {
+			return v, fmt.Errorf("look for the outputs of job %s: %w", standing.Job, err)
+		}
+		v.standing[name] = standing
+	}
+	return v, nil
+}

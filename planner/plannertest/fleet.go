@@ -1,0 +1,323 @@
+// Package plannertest is a fleet in memory: registers, queues and a server that
+// behave as those of the package jetstream do, as far as a planner can tell,
+// with workers and persisters that do as a test says. Time is the time of the
+// test, so that testing/synctest makes it free.
+package plannertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/messages"
+	"sluice/planner"
+)
+
+// ErrCrashed is what every port of a crashed connection returns.
+var ErrCrashed = errors.New("the process has crashed")
+
+// A Fleet is the server that all share.
+type Fleet struct {
+	mu       sync.Mutex
+	revision messages.Revision
+	buckets  map[string]map[string]*item
+	watchers map[*watcher]bool
+	seen     map[string]time.Time // message ids
+	queues   map[string]*queue
+	actions  map[string]*messages.Action // by subject: one each
+	order    []string                    // of their subjects
+	more     chan struct{}               // closed and replaced when an action is added
+
+	Outcomes []*messages.Outcome
+	Started  []*messages.Action // every action that was ever queued
+	Dead     []Letter
+	Controls []*messages.Control
+	Projects map[string]string // by commit
+	Down     error             // what the source answers instead
+}
+
+// A Letter is a dead letter.
+type Letter struct {
+	Subject string
+	Reason  string
+	Data    []byte
+}
+
+// New returns an empty fleet.
+func New() *Fleet {
+	return &Fleet{
+		buckets: map[string]map[string]*item{}, watchers: map[*watcher]bool{}, seen: map[string]time.Time{},
+		queues:  map[string]*queue{"requests": {}, "events": {}},
+		actions: map[string]*messages.Action{}, more: make(chan struct{}), Projects: map[string]string{},
+	}
+}
+
+// A Conn is one process's connection. It can crash at a chosen write.
+type Conn struct {
+	f     *Fleet
+	mu    sync.Mutex
+	count int // of writes
+	at    int // crash at this one; 0 for never
+	after bool
+	dead  bool
+	crash func()
+}
+
+// Connect returns a connection that crashes at its n-th write: before it takes
+// effect, or after, when its answer is lost. crash is called then.
+func (f *Fleet) Connect(n int, after bool, crash func()) *Conn {
+	return &Conn{f: f, at: n, after: after, crash: crash}
+}
+
+// Writes returns how many writes the connection has made.
+func (c *Conn) Writes() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.count
+}
+
+// Ports returns what a planner needs, over this connection.
+func (c *Conn) Ports() planner.Ports {
+	return planner.Ports{
+		Requests: receiver{c, "requests"}, Events: receiver{c, "events"}, Outbox: c, Actions: c, Dead: c, Controls: c, Line: c, Source: c,
+		Jobs: register[messages.Job, *messages.Job]{c, "jobs"}, Latest: register[messages.Latest, *messages.Latest]{c, "jobs"},
+		Plans: register[messages.Plan, *messages.Plan]{c, "jobs"}, Commits: register[messages.Commit, *messages.Commit]{c, "commits"},
+		Leases:   expiring[messages.Lease, *messages.Lease]{register[messages.Lease, *messages.Lease]{c, "leases"}},
+		Leader:   expiring[messages.Leader, *messages.Leader]{register[messages.Leader, *messages.Leader]{c, "fleet"}},
+		Workers:  register[messages.Presence, *messages.Presence]{c, "fleet"},
+		Settings: register[messages.Setting, *messages.Setting]{c, "fleet"},
+	}
+}
+
+// write counts a write and runs it, unless the process has crashed before.
+func (c *Conn) write(ctx context.Context, do func() error) error {
+	c.mu.Lock()
+	if c.dead || ctx.Err() != nil {
+		defer c.mu.Unlock()
+		if c.dead {
+			return ErrCrashed
+		}
+		return ctx.Err()
+	}
+	c.count++
+	now := c.count == c.at
+	if now {
+		c.dead = true
+	}
+	c.mu.Unlock()
+	if !now {
+		return do()
+	}
+	if c.after {
+		_ = do() // nobody hears how it ended
+	}
+	c.crash()
+	return ErrCrashed
+}
+
+func (c *Conn) alive(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead {
+		return ErrCrashed
+	}
+	return ctx.Err()
+}
+
+// Publish implements planner.Outbox.
+func (c *Conn) Publish(ctx context.Context, subject string, m messages.Message, id string) error {
+	if _, err := messages.Encode(m); err != nil {
+		return err
+	}
+	return c.write(ctx, func() error { return c.f.publish(subject, m, id) })
+}
+
+func (f *Fleet) publish(subject string, m messages.Message, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if at, ok := f.seen[id]; ok && time.Since(at) < 2*time.Minute {
+		return nil
+	}
+	switch m := m.(type) {
+	case *messages.Action:
+		if f.actions[subject] != nil {
+			return messages.ErrQueued
+		}
+		f.actions[subject] = m
+		f.order = append(f.order, subject)
+		f.Started = append(f.Started, m)
+		close(f.more)
+		f.more = make(chan struct{})
+	case *messages.Outcome:
+		f.Outcomes = append(f.Outcomes, m)
+	default:
+		return fmt.Errorf("a planner does not publish a %T", m)
+	}
+	f.seen[id] = time.Now()
+	return nil
+}
+
+// PurgeAction implements planner.Actions.
+func (c *Conn) PurgeAction(ctx context.Context, subject string) error {
+	return c.write(ctx, func() error {
+		c.f.mu.Lock()
+		defer c.f.mu.Unlock()
+		c.f.drop(subject)
+		return nil
+	})
+}
+
+func (f *Fleet) drop(subject string) {
+	delete(f.actions, subject)
+	f.order = slices.DeleteFunc(f.order, func(s string) bool { return s == subject })
+}
+
+// Park implements planner.DeadLetters.
+func (c *Conn) Park(ctx context.Context, subject string, m messages.Message, _, reason string) error {
+	data, err := messages.Encode(m)
+	if err != nil {
+		return err
+	}
+	return c.write(ctx, func() error {
+		c.f.mu.Lock()
+		defer c.f.mu.Unlock()
+		c.f.Dead = append(c.f.Dead, Letter{subject, reason, data})
+		return nil
+	})
+}
+
+// Send implements planner.Controls.
+func (c *Conn) Send(_ string, m messages.Message) error {
+	c.f.mu.Lock()
+	defer c.f.mu.Unlock()
+	c.f.Controls = append(c.f.Controls, m.(*messages.Control))
+	return nil
+}
+
+// Reconnected implements planner.Line: this connection is never lost.
+func (c *Conn) Reconnected() (<-chan struct{}, func()) { return nil, func() {} }
+
+// CheckSource implements planner.Source.
+func (c *Conn) CheckSource(src messages.Source) error {
+	if !strings.HasPrefix(src.Repo, "https://github.com/") {
+		return messages.Problems{"Repository URL " + src.Repo + " does not start with https://github.com"}
+	}
+	return nil
+}
+
+// Project implements planner.Source.
+func (c *Conn) Project(ctx context.Context, src messages.Source) ([]byte, error) {
+	if err := c.alive(ctx); err != nil {
+		return nil, err
+	}
+	c.f.mu.Lock()
+	defer c.f.mu.Unlock()
+	if c.f.Down != nil {
+		return nil, c.f.Down
+	}
+	file, ok := c.f.Projects[src.Commit]
+	if !ok {
+		return nil, messages.Failf(messages.InvalidRequest, "Could not find commit on branch '%s': %s", src.Branch, src.Commit)
+	}
+	return []byte(file), nil
+}
+
+// A queue delivers one message at a time, in order.
+type queue struct {
+	mu   sync.Mutex // held while a message is in hand
+	list []*messages.Delivery
+	more chan struct{}
+}
+
+// Send puts a message into the planner's queue of requests or of events.
+func (f *Fleet) Send(t testing.TB, subject string, m messages.Message) {
+	t.Helper()
+	data, err := messages.Encode(m)
+	if err != nil {
+		t.Fatalf("encode %T: %v", m, err)
+	}
+	f.SendRaw(subject, data)
+}
+
+// SendRaw puts any bytes into the queue of the subject.
+func (f *Fleet) SendRaw(subject string, data []byte) {
+	name := "requests"
+	if strings.HasPrefix(subject, "sluice.event.") {
+		name = "events"
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	q := f.queues[name]
+	q.list = append(q.list, &messages.Delivery{Subject: subject, Data: data, At: time.Now()})
+	if q.more != nil {
+		close(q.more)
+		q.more = nil
+	}
+}
+
+// Waiting returns how many messages are not settled yet.
+func (f *Fleet) Waiting() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.queues["requests"].list) + len(f.queues["events"].list)
+}
+
+type receiver struct {
+	c    *Conn
+	name string
+}
+
+// Receive implements planner.Queue. A message that is not settled comes again
+// first, after a second.
+func (r receiver) Receive(ctx context.Context, handle func(context.Context, *messages.Delivery) error) error {
+	f, q := r.c.f, r.c.f.queues[r.name]
+	for {
+		f.mu.Lock()
+		if len(q.list) == 0 {
+			if q.more == nil {
+				q.more = make(chan struct{})
+			}
+			more := q.more
+			f.mu.Unlock()
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-more:
+			}
+			continue
+		}
+		d := q.list[0]
+		f.mu.Unlock()
+		d.Tries++
+		err := handle(context.WithoutCancel(ctx), d)
+		if crashed := r.c.alive(context.Background()); crashed != nil {
+			return crashed
+		}
+		var parked *messages.Parked
+		switch {
+		case errors.As(err, &parked):
+			f.mu.Lock()
+			f.Dead = append(f.Dead, Letter{d.Subject, parked.Reason, d.Data})
+			q.list = q.list[1:]
+			f.mu.Unlock()
+			continue
+		case err == nil:
+			f.mu.Lock()
+			q.list = q.list[1:]
+			f.mu.Unlock()
+			continue
+		}
+		timer := time.NewTimer(time.Second)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+	}
+}

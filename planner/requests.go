@@ -1,0 +1,160 @@
+package planner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"sluice/messages"
+)
+
+// request takes one request or cancellation.
+func (s *session) request(ctx context.Context, d *messages.Delivery) error {
+	place, err := messages.ParseSubject(d.Subject)
+	switch {
+	case err == nil && place.Kind == "request":
+		return s.newRequest(ctx, place, d.Data)
+	case err == nil && place.Kind == "cancel":
+		return s.cancel(ctx, place, d)
+	}
+	return messages.Park("subject %s is not that of a request or a cancellation", messages.Quote(d.Subject))
+}
+
+// newRequest takes a request. It returns when the plan is written, or it is
+// written that the plan has to wait for the project file.
+func (s *session) newRequest(ctx context.Context, place messages.Place, data []byte) error {
+	var req messages.Request
+	if err := messages.Decode(data, &req); err != nil {
+		return s.unreadable(ctx, place, data, err)
+	}
+	if problems := s.checkRequest(place, &req); len(problems) > 0 {
+		return s.refuse(ctx, place, req.ID, messages.InvalidRequest, problems)
+	}
+	key := messages.PlanKey(req.Backend, req.Workspace, req.ID)
+	switch e, err := s.Plans.Get(ctx, key); {
+	case err == nil:
+		return s.repeated(ctx, place, draft{key: key, plan: e.Value, revision: e.Revision}, &req)
+	case !errors.Is(err, messages.ErrNotFound):
+		return fmt.Errorf("read plan of request %s: %w", req.ID, err)
+	}
+	other, err := s.elsewhere(ctx, &req)
+	if err != nil {
+		return err
+	}
+	if other != "" {
+		return s.refuse(ctx, place, req.ID, messages.InvalidRequest, inconsistent(req.ID, "workspace", other))
+	}
+	d := draft{key: key, plan: &messages.Plan{Request: req, Created: s.Now()}}
+	err = s.decide(ctx, d, s.cfg.SourceWait)
+	if errors.Is(err, errNotHere) {
+		return s.later(ctx, d, err)
+	}
+	return err
+}
+
+// unreadable answers what is not a valid request. If it cannot be decoded at
+// all it is parked, too.
+func (s *session) unreadable(ctx context.Context, place messages.Place, data []byte, cause error) error {
+	var invalid messages.Problems
+	decoded := errors.As(cause, &invalid)
+	var head struct {
+		ID messages.RequestID `json:"id"`
+	}
+	_ = json.Unmarshal(data, &head) // whatever can still be read of it
+	if head.ID.Check() == nil {
+		if err := s.refuse(ctx, place, head.ID, messages.InvalidRequest, messages.Sentences(cause)); err != nil {
+			return err
+		}
+		if decoded {
+			return nil
+		}
+	}
+	return messages.Park("request: %w", cause)
+}
+
+// CheckRequest reports what is wrong with a valid request as one to this fleet,
+// in the reference's words (controller/create_or_update_jobs.py,
+// validate_rap_create_request). The error is messages.Problems.
+func CheckRequest(cfg Config, req *messages.Request) error {
+	var problems messages.Problems
+	bad := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	if len(cfg.Backends) > 0 && !slices.Contains(cfg.Backends, req.Backend) {
+		bad("Invalid backend '%s', allowed are: %s", req.Backend, strings.Join(cfg.Backends, ", "))
+	}
+	if req.Database != "" && !slices.Contains(cfg.Databases, req.Database) {
+		bad("Invalid database name '%s', allowed are: %s", req.Database, strings.Join(cfg.Databases, ", "))
+	}
+	if req.Commit == messages.WorkingFolder && !cfg.WorkingFolder {
+		bad("commit %s is for `sluice run` only; name a commit by its 40 hexadecimal digits", messages.Quote(req.Commit))
+	}
+	return problems.Err()
+}
+
+// checkRequest adds what only the subject and the source can tell.
+func (p *Planner) checkRequest(place messages.Place, req *messages.Request) (problems []string) {
+	if req.Backend != place.Backend || req.Workspace != place.Workspace {
+		problems = append(problems, fmt.Sprintf("the request is for workspace %s on backend %s, and was published for workspace %s on backend %s",
+			req.Workspace, req.Backend, place.Workspace, place.Backend))
+	}
+	if err := CheckRequest(p.cfg, req); err != nil {
+		problems = append(problems, sentences(err)...)
+	}
+	if req.Commit != messages.WorkingFolder {
+		if err := p.Source.CheckSource(req.Source); err != nil {
+			problems = append(problems, sentences(err)...)
+		}
+	}
+	return problems
+}
+
+// sentences returns what an error from a port tells the reader.
+func sentences(err error) []string {
+	var many messages.Problems
+	var failure *messages.Failure
+	switch {
+	case errors.As(err, &many):
+		return many
+	case errors.As(err, &failure):
+		return []string{failure.Detail}
+	}
+	return []string{err.Error()}
+}
+
+// repeated takes a request whose id has a plan: it changes nothing, and is
+// answered as the first time.
+func (s *session) repeated(ctx context.Context, place messages.Place, d draft, req *messages.Request) error {
+	first := d.plan.Request
+	switch {
+	case first.Repo != req.Repo:
+		return s.refuse(ctx, place, req.ID, messages.InvalidRequest, inconsistent(req.ID, "repo", first.Repo))
+	case first.Commit != req.Commit:
+		return s.refuse(ctx, place, req.ID, messages.InvalidRequest, inconsistent(req.ID, "commit", first.Commit))
+	case d.plan.Code == "" && !d.plan.Done:
+		s.pursue(d)
+		return nil
+	}
+	s.teller.add(func(ctx context.Context) error { return s.announce(ctx, d) })
+	return nil
+}
+
+func inconsistent(id messages.RequestID, what, was string) []string {
+	return []string{fmt.Sprintf("Inconsistent request data: request %s was made before with the %s %s", id, what, messages.Quote(was))}
+}
+
+// elsewhere returns another workspace of the backend in which the request's id
+// is taken: its jobs would have the same ids.
+func (s *session) elsewhere(ctx context.Context, req *messages.Request) (workspace string, err error) {
+	filter := messages.Token(req.Backend) + ".*.request." + messages.Token(string(req.ID))
+	err = s.Plans.All(ctx, filter, func(e messages.Entry[messages.Plan]) {
+		if w := e.Value.Request.Workspace; w != req.Workspace {
+			workspace = w
+		}
+	})
+	if err != nil {
+		return "", fmt.Errorf("look for request %s: %w", req.ID, err)
+	}
+	return workspace, nil
+}
