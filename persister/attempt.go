@@ -28,7 +28,14 @@ func (p *Persister) handle(ctx context.Context, d *messages.Delivery) error {
 	event := &messages.PersisterEvent{
 		Job: a.files.Job, Attempt: a.files.Attempt, Backend: a.files.Backend, Workspace: a.files.Workspace,
 	}
-	if err := a.decide(ctx, event); err != nil {
+	err = a.decide(ctx, event)
+	if errors.Is(err, ErrWorkspace) {
+		if event.Verdict == "" {
+			event.Verdict = messages.Unusable
+		}
+		event.Reason, err = err.Error(), nil
+	}
+	if err != nil {
 		return fmt.Errorf("persist %s: %w", a.at, err)
 	}
 	event.At = p.Now().UTC()
@@ -151,8 +158,9 @@ func (a *attempt) persistDraft(ctx context.Context, event *messages.PersisterEve
 		event.Verdict, event.Winner = messages.Persisted, a.at.Number
 		return nil
 	case errors.As(err, &bad) && a.commit == nil && a.tries < a.cfg.Tries:
-		// The files may only be late, on a network file system.
-		return fmt.Errorf("delivery %d of %d before the files count as unusable: %w", a.tries, a.cfg.Tries, err)
+		// The files may only be late, on a network file system. The error is for
+		// our own log, which no name of a study's file belongs in.
+		return fmt.Errorf("%s; they count as unusable after delivery %d, this is %d", bad.brief, a.cfg.Tries, a.tries)
 	case errors.As(err, &bad), errors.As(err, &blocked):
 		if a.commit != nil {
 			return messages.Park("attempt %d of job %s has the commit, and its files cannot be made visible: %w", a.at.Number, a.at.Job, err)

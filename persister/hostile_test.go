@@ -56,8 +56,8 @@ func TestHostileStaging(t *testing.T) {
 					t.Fatal(err)
 				}
 				for tries := 1; tries < 3; tries++ { // it may only be late
-					if err := b.deliver(t, m, tries); err == nil || !strings.Contains(err.Error(), tc.reason) {
-						t.Fatalf("delivery %d: got %v, want an error with %q", tries, err, tc.reason)
+					if err := b.deliver(t, m, tries); err == nil || strings.Contains(err.Error(), "x.csv") {
+						t.Fatalf("delivery %d: got %v, want an error without the file's name", tries, err)
 					}
 				}
 				if err := b.deliver(t, m, 3); err != nil {

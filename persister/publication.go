@@ -13,7 +13,10 @@ import (
 )
 
 // unusable is an error of what the worker left, as against one of ours.
-type unusable struct{ reason string }
+type unusable struct {
+	brief  string // without the names of files
+	reason string
+}
 
 func (u *unusable) Error() string { return u.reason }
 
@@ -37,7 +40,7 @@ func (a *attempt) listing(draft Draft) ([]messages.File, error) {
 	if a.files.Listing.Stored {
 		f, err := draft.Open(StagedListing)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &unusable{"the listing cannot be opened: " + err.Error()}
+			return nil, &unusable{"the listing cannot be opened", "the listing cannot be opened: " + err.Error()}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("open listing: %w", err)
@@ -47,7 +50,7 @@ func (a *attempt) listing(draft Draft) ([]messages.File, error) {
 	}
 	files, err := a.files.Listing.Read(stored)
 	if err != nil {
-		return nil, &unusable{"the listing cannot be used: " + err.Error()}
+		return nil, &unusable{"the listing cannot be used", "the listing cannot be used: " + err.Error()}
 	}
 	return files, nil
 }
@@ -65,7 +68,7 @@ func (a *attempt) copy(ctx context.Context, draft Draft, matched []Matched) ([]O
 		return nil, err
 	}
 	if len(problems) > 0 {
-		return nil, &unusable{describe(problems)}
+		return nil, &unusable{fmt.Sprintf("%d files are not as the worker listed them", len(problems)), describe(problems)}
 	}
 	for i := range outputs {
 		if outputs[i].Tier != messages.ModeratelySensitive {

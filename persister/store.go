@@ -19,7 +19,8 @@ type Store interface {
 	// Published reports whether the change of a job whose commit has this
 	// manifest is complete, after finishing one that was left behind.
 	Published(ctx context.Context, a Attempt, manifest string, committed Committed) (bool, error)
-	// Begin takes an attempt. ErrBusy: another process has it.
+	// Begin takes an attempt. ErrBusy: another process has it. ErrWorkspace: it
+	// never can.
 	Begin(ctx context.Context, a Attempt) (Draft, error)
 }
 
@@ -29,6 +30,10 @@ type Committed func(ctx context.Context, job messages.JobID) (int, error)
 
 // ErrBusy is wrapped when another process works on the same attempt.
 var ErrBusy = errors.New("another process works on this attempt")
+
+// ErrWorkspace is wrapped when a workspace's name is one that the store cannot
+// keep apart from what is its own.
+var ErrWorkspace = errors.New("the workspace cannot have this name here")
 
 // An Attempt names the attempt that a Draft is of, and where its files belong.
 type Attempt struct {

@@ -245,6 +245,29 @@ func TestStudy(t *testing.T) {
 	}
 }
 
+// A workspace called like the folder of the records gets nowhere near them.
+func TestWorkspaceOfOurs(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	j := storetest.NewJob("logs", "a", "r1", high, "a.csv")
+	b.AddJob(j)
+	m := b.stage(t, j, 1, map[string]string{"a.csv": "1"})
+	if err := b.deliver(t, m, 1); err != nil {
+		t.Fatal(err)
+	}
+	if e := b.wantEvent(t, j, messages.Unusable, 0); !strings.Contains(e.Reason, `"logs" would lie in the same folder`) {
+		t.Errorf("reason: got %q", e.Reason)
+	}
+	m.Cancelled = true
+	if err := b.deliver(t, m, 1); err != nil {
+		t.Fatal(err)
+	}
+	b.wantEvent(t, j, messages.Discarded, 0)
+	if tree, err := storetest.Tree(filepath.Join(b.cfg.High, "logs")); len(tree) != 0 || err != nil {
+		t.Errorf("records: got %v, %v", tree, err)
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	if _, err := disk.Open(disk.Config{High: "relative"}); err == nil || !strings.Contains(err.Error(), "staging") || !strings.Contains(err.Error(), "relative") || !strings.Contains(err.Error(), "workers") {

@@ -31,8 +31,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"sluice/messages"
+	"sluice/persister"
 )
 
 // A Config says where things are. High and Staging are required.
@@ -162,12 +166,42 @@ func (s *Store) open() (err error) {
 			return err
 		}
 	}
+	probe, err := openAt(s.tmp, ".", unix.O_PATH|unix.O_DIRECTORY, beneath)
+	if err != nil {
+		return fmt.Errorf("the kernel, or the sandbox of this process, has no openat2 (Linux 5.6 has), without which no staged file can be opened safely: %w", err)
+	}
+	if err := probe.Close(); err != nil {
+		return err
+	}
 	logs, err := openRoot(s.cfg.Logs, s.cfg.DirMode, false)
 	if err != nil {
 		return err
 	}
 	defer logs.Close()
 	return sameFileSystem(s.tmp, logs)
+}
+
+// apart reports a workspace whose folder is also one of ours, or has one of
+// ours in it where an output could reach it: outputs and records must never
+// meet.
+func (c Config) apart(workspace string) error {
+	dir := c.WorkspaceDir(workspace)
+	for _, ours := range []string{c.Logs, c.State, c.Staging, c.Medium} {
+		if ours == "" {
+			continue
+		}
+		inside, errIn := filepath.Rel(ours, dir)
+		holds, errHolds := filepath.Rel(dir, ours)
+		switch {
+		case errIn == nil && filepath.IsLocal(inside), errHolds != nil:
+		case !filepath.IsLocal(holds):
+			continue
+		case strings.HasPrefix(holds+"/", ".sluice/"):
+			continue // no output may lie there
+		}
+		return fmt.Errorf("%w: %s would lie in the same folder as %s", persister.ErrWorkspace, messages.Quote(workspace), ours)
+	}
+	return nil
 }
 
 // mediumTmp is where files wait for the moderately sensitive tier, or "".

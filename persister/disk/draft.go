@@ -47,6 +47,9 @@ func (s *Store) Begin(_ context.Context, a persister.Attempt) (persister.Draft, 
 	if err := errors.Join(messages.CheckWorkspace(a.Workspace), messages.CheckAction(a.Action), a.Job.Check()); err != nil {
 		return nil, fmt.Errorf("begin %s: %w", a, err)
 	}
+	if err := s.cfg.apart(a.Workspace); err != nil {
+		return nil, fmt.Errorf("begin %s: %w", a, err)
+	}
 	d := &draft{s: s, at: a, name: draftName(a)}
 	var err error
 	if d.lock, err = s.lockAttempt(d.name); err != nil {

@@ -263,23 +263,6 @@ func jobManifestPath(a persister.Attempt) string {
 	return path.Join(messages.RecordMonth(a.Created), string(a.Job), manifestFile)
 }
 
-// barrier makes everything that was written durable: one syncfs for each file
-// system, however many files there are.
-func (d *draft) barrier() error {
-	for _, dir := range []*os.File{d.dir, d.medium} {
-		if dir == nil {
-			continue
-		}
-		if dir == d.medium && sameFileSystem(d.dir, d.medium) == nil {
-			continue
-		}
-		if err := unix.Syncfs(int(dir.Fd())); err != nil {
-			return fmt.Errorf("sync the file system of %s: %w", dir.Name(), explain(err, dir))
-		}
-	}
-	return nil
-}
-
 // Keep stores the attempt's record alone.
 func (d *draft) Keep(_ context.Context, r *persister.Record) error {
 	moves, err := d.record(r)
