@@ -6,8 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,41 +20,40 @@ import (
 // to be stopped, and with errLeft when this process leaves it.
 type attempt struct {
 	w        *Worker
-	entry    *entry
+	id       Attempt
 	hold     *hold
 	reporter *reporter
 	log      zerolog.Logger
 
-	life context.Context // of this process's interest in the attempt
-	ctx  context.Context // ends earlier when the attempt is stopped
-	stop context.CancelCauseFunc
-	look chan struct{} // the lease must be looked at now
+	life   context.Context // of this process's interest in the attempt
+	ctx    context.Context // ends earlier when the attempt is stopped
+	stop   context.CancelCauseFunc
+	look   chan struct{} // the lease must be looked at now
+	fitted chan struct{} // closed when it has its slots, or will never have them
+	kept   func()        // ends the renewing of its lease
 
-	freed  bool // its slots; guarded by Worker.mu
-	closed bool // its verdict was heard and acted upon; guarded by Worker.mu
-	once   sync.Once
+	// Of the goroutine that takes the attempt along its steps.
+	entry  *entry
+	space  *staging.Workspace
+	spec   Spec
+	box    Container
+	handed bool // its files are published
+
+	// Guarded by Worker.mu.
+	slots   int64 // that it takes up now
+	listed  bool  // its journal entry waits for a verdict
+	done    bool  // its goroutine has ended
+	verdict *messages.PersisterEvent
 }
 
-func newNonce() string {
-	b := make([]byte, 12)
-	_, _ = rand.Read(b) // never fails (crypto/rand)
-	return hex.EncodeToString(b)
-}
-
-func (w *Worker) newAttempt(life context.Context, e *entry) *attempt {
-	a := &attempt{w: w, entry: e, life: life, look: make(chan struct{}, 1)}
+// newAttempt takes an attempt in hand: from now on its lease is renewed.
+func (w *Worker) newAttempt(life context.Context, e *entry, h *hold) *attempt {
+	a := &attempt{w: w, id: e.attempt(), hold: h, entry: e, life: life, look: make(chan struct{}, 1), fitted: make(chan struct{}), listed: e.Phase == phaseListed}
 	a.ctx, a.stop = context.WithCancelCause(life)
 	a.reporter = newReporter(life, w.Outbox)
-	a.log = w.Log.With().Str("job", string(e.Action.Job)).Int("attempt", e.Action.Attempt).Str("workspace", e.Action.Workspace).Str("action", e.Action.Name).Logger()
+	a.log = w.Log.With().Str("job", string(a.id.Job)).Int("attempt", a.id.Number).Str("workspace", e.Action.Workspace).Str("action", e.Action.Name).Logger()
+	a.kept = a.keep()
 	return a
-}
-
-// end frees what the attempt has in this process.
-func (a *attempt) end(cause error) {
-	a.once.Do(func() {
-		a.reporter.close()
-		a.stop(cause)
-	})
 }
 
 func (a *attempt) lookNow() {
@@ -65,36 +63,8 @@ func (a *attempt) lookNow() {
 	}
 }
 
-// perform takes a claimed attempt to its end.
-func (w *Worker) perform(a *attempt) error {
-	renewing := a.renewing()
-	defer renewing()
-	a.log.Info().Msg("attempt was claimed")
-	a.report(messages.StagePreparing, "", "")
-
-	space, spec, err := w.prepare(a)
-	if err != nil {
-		return w.endWithout(a, err)
-	}
-	a.report(messages.StagePrepared, "", "")
-	// The journal first: a container that it does not speak of would be swept.
-	a.entry.Phase, a.entry.Given = phaseStarted, space.Given
-	if err := w.journal.write(a.entry); err != nil {
-		return w.endWithout(a, errors.Join(err, w.Staging.Release(space)))
-	}
-	if a.ctx.Err() != nil {
-		return w.endWithout(a, errors.Join(context.Cause(a.ctx), w.Staging.Release(space)))
-	}
-	box, err := w.Runtime.Start(a.life, spec)
-	if err != nil {
-		return w.endWithout(a, errors.Join(err, w.Staging.Release(space)))
-	}
-	a.report(messages.StageExecuting, "", "")
-	return w.follow(a, box, space, 0)
-}
-
-// renewing keeps the lease until the function that it returns is called.
-func (a *attempt) renewing() (done func()) {
+// keep renews the lease until the function that it returns is called.
+func (a *attempt) keep() (done func()) {
 	ctx, cancel := context.WithCancel(a.life)
 	var loop sync.WaitGroup
 	loop.Go(func() {
@@ -106,43 +76,42 @@ func (a *attempt) renewing() (done func()) {
 	return func() { cancel(); loop.Wait() }
 }
 
-// prepare gets the image, lays out the workspace, and says what to start.
-func (w *Worker) prepare(a *attempt) (*staging.Workspace, Spec, error) {
-	action := &a.entry.Action
-	env, err := w.environment(action)
-	if err != nil {
-		return nil, Spec{}, err
+// perform takes the attempt along its steps, from the first of its phase.
+func (a *attempt) perform() error {
+	from := slices.IndexFunc(steps, func(s step) bool { return s.phase == a.entry.Phase })
+	for _, s := range steps[max(from, 0):] {
+		if err := s.do(a); err != nil {
+			return a.fail(fmt.Errorf("could not %s: %w", s.name, err))
+		}
 	}
-	digest, err := w.Runtime.Image(a.ctx, action.Image)
-	if err != nil {
-		return nil, Spec{}, err
-	}
-	a.entry.Digest = digest
-	space, err := w.Staging.Prepare(a.ctx, action)
-	if err != nil {
-		return nil, Spec{}, err
-	}
-	spec := Spec{
-		Attempt: a.entry.attempt(), Workspace: action.Workspace, Action: action.Name, Image: action.Image, Args: action.Args, Env: env,
-		Dir: space.Mount, UID: w.cfg.UID, GID: w.cfg.GID, Limits: w.limits(action),
-	}
-	if action.Database {
-		spec.Network = w.cfg.Network
-	}
-	return space, spec, nil
+	return nil
 }
 
-// endWithout ends an attempt that has no container: it was stopped, refused, or
-// met a fault of ours.
-func (w *Worker) endWithout(a *attempt, err error) error {
-	if errors.Is(err, errLeft) || errors.Is(context.Cause(a.life), errLeft) {
-		return errLeft // the next worker of this name finds the journal entry
+// ended returns why the attempt goes no further, or nil.
+func (a *attempt) ended() error { return context.Cause(a.ctx) }
+
+// left reports whether this process has left the attempt to the next one.
+func (a *attempt) left() bool { return errors.Is(context.Cause(a.life), errLeft) }
+
+// fail ends an attempt that will not hand over any files: it was stopped,
+// refused, or met a fault of ours. An attempt that was left stays as it is.
+func (a *attempt) fail(err error) error {
+	if a.left() {
+		return nil
 	}
+	if a.handed {
+		return err
+	}
+	undone := a.undo()
+	a.free()
+	a.w.mu.Lock()
+	a.listed = false // there will be no verdict
+	a.w.mu.Unlock()
 	var stop *stopped
 	var failure *messages.Failure
 	switch {
-	case errors.As(err, &stop) || errors.As(context.Cause(a.ctx), &stop):
-		a.log.Info().Str("reason", stop.reason).Msg("attempt was stopped before its container started")
+	case errors.As(a.ended(), &stop) || errors.As(err, &stop):
+		a.log.Info().Str("reason", stop.reason).Msg("attempt was stopped")
 		a.report(messages.StageStopped, "", stop.reason)
 	case errors.As(err, &failure):
 		a.log.Info().Str("reason", failure.Detail).Msg("attempt cannot be run as written")
@@ -151,200 +120,101 @@ func (w *Worker) endWithout(a *attempt, err error) error {
 		a.log.Error().Err(err).Msg("attempt failed by a fault of ours")
 		a.report(messages.StageErrored, "", err.Error())
 	}
-	return errors.Join(a.hold.release(a.life), w.clear(a))
+	return errors.Join(undone, a.hold.release(a.life), a.w.clear(a.id))
 }
 
-// follow waits for a container's end, lists what it left, and hands that over.
-// Skip is how much of the log was published before.
-func (w *Worker) follow(a *attempt, box Container, space *staging.Workspace, skip int64) error {
-	files, err := w.watch(a, box, space, skip)
-	if err != nil {
-		if errors.Is(context.Cause(a.life), errLeft) {
-			return errLeft
-		}
-		err = errors.Join(err, box.Remove(a.life), w.Staging.Release(space))
-		return w.endWithout(a, fmt.Errorf("run the container: %w", err))
+// undo takes the container and the mount away; the attempt's files stay.
+func (a *attempt) undo() error {
+	var errs []error
+	if a.box != nil {
+		errs = append(errs, a.box.Remove(a.life))
 	}
-	if err := w.handOver(a, files); err != nil {
-		return err
+	if a.space != nil {
+		errs = append(errs, a.w.Staging.Release(a.space))
 	}
-	// Nothing waits for what is left: the slot is free already.
-	return errors.Join(box.Remove(a.life), w.Staging.Release(space))
+	a.box, a.space = nil, nil
+	return errors.Join(errs...)
 }
 
-// watch waits for the container's end and describes what it left.
-func (w *Worker) watch(a *attempt, box Container, space *staging.Workspace, skip int64) (*messages.Files, error) {
-	logs, err := w.pump(a, box, filepath.Join(space.Dir, "log"), skip)
-	if err != nil {
-		return nil, err
+// enter makes a new phase durable.
+func (a *attempt) enter(p phase) error {
+	if p == phaseStarted {
+		a.entry.Began = time.Now().UTC()
 	}
-	exit, ending, err := w.waitOrStop(a, box, space)
-	log, logErr := logs(err == nil)
-	if err = errors.Join(err, logErr); err != nil {
-		return nil, err
-	}
-	a.report(messages.StageExecuted, "", "")
-	if record, err := box.Inspect(a.life); err == nil {
-		err = os.WriteFile(filepath.Join(space.Dir, "container.json"), record, 0o644) //nolint:gosec // the persister reads it
-		if err != nil {
-			return nil, fmt.Errorf("keep the container's record: %w", err)
-		}
-	}
-	act := &a.entry.Action
-	files := &messages.Files{
-		Job: act.Job, Attempt: act.Attempt, Backend: act.Backend, Workspace: act.Workspace, Worker: w.cfg.Name,
-		Cancelled: ending.stopped, TimedOut: ending.timedOut, ExitCode: exit.Code, OOMKilled: exit.OOMKilled, ImageDigest: a.entry.Digest,
-		Started: exit.Started, Finished: exit.Finished, Log: log, Given: a.entry.Given, Reason: ending.reason,
-	}
-	if !ending.stopped {
-		if err := w.list(a, space, files); err != nil {
-			return nil, err
-		}
-	}
-	return files, nil
-}
-
-// list puts the new files into the message, or beside them if they are many.
-func (w *Worker) list(a *attempt, space *staging.Workspace, files *messages.Files) error {
-	found, err := w.Staging.Inspect(a.life, space)
-	if err != nil {
+	a.entry.Phase = p
+	if err := a.w.journal.write(a.entry); err != nil {
 		return err
 	}
-	listing, encoded, err := messages.NewListing(found)
-	if err != nil {
-		return err
-	}
-	if listing.Stored {
-		if err := os.WriteFile(filepath.Join(space.Dir, "listing.jsonl"), encoded, 0o644); err != nil { //nolint:gosec // the persister reads it
-			return fmt.Errorf("keep the listing: %w", err)
-		}
-	}
-	files.Listing = listing
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	a.listed = p == phaseListed
 	return nil
 }
 
-// handOver publishes what the attempt left, and frees its lease and slots. The
-// journal first: whoever takes over from here publishes the same again.
-func (w *Worker) handOver(a *attempt, files *messages.Files) error {
-	a.entry.Phase, a.entry.Files = phaseListed, files
-	if err := w.journal.write(a.entry); err != nil {
-		return err
+// publish hands the files message over, again as long as the stream is full,
+// and a few times for other trouble: what it tells took long to make.
+func (a *attempt) publish(files *messages.Files) error {
+	const tries = 5
+	id := fmt.Sprintf("files/%s/%d", files.Job, files.Attempt)
+	wait := time.Second
+	for try := 1; ; try++ {
+		err := a.w.Outbox.Publish(a.life, files.Subject(), files, id)
+		switch {
+		case err == nil:
+			return nil
+		case a.life.Err() != nil:
+			return context.Cause(a.life)
+		case errors.Is(err, messages.ErrFull) || errors.Is(err, messages.ErrQueued):
+			a.log.Warn().Err(err).Msg("files message waits")
+		case errors.Is(err, messages.ErrTooLarge) || try == tries:
+			return fmt.Errorf("publish the new files: %w", err)
+		}
+		if !pause(a.life, wait) {
+			return context.Cause(a.life)
+		}
+		wait = min(2*wait, 30*time.Second)
 	}
-	return w.publishFiles(a)
 }
 
-func (w *Worker) publishFiles(a *attempt) error {
-	files := a.entry.Files
-	err := w.Outbox.Publish(a.life, files.Subject(), files, fmt.Sprintf("files/%s/%d", files.Job, files.Attempt))
-	if err != nil {
-		return fmt.Errorf("publish the new files: %w", errors.Join(err, context.Cause(a.life)))
-	}
-	stage := messages.StageFinalizing
-	if files.Cancelled {
-		stage = messages.StageStopped
-	}
-	a.report(stage, "", files.Reason)
-	a.log.Info().Int("exit", files.ExitCode).Int("files", files.Listing.Count).Bool("stopped", files.Cancelled).Bool("timed_out", files.TimedOut).Msg("attempt ended")
-	return a.hold.release(a.life)
-}
-
-// judged reports whether a verdict is about what this attempt handed over.
-func (a *attempt) judged(e *messages.PersisterEvent) bool {
+// occupy counts slots that the attempt has taken.
+func (a *attempt) occupy(slots int64) {
 	a.w.mu.Lock()
-	defer a.w.mu.Unlock()
-	return a.entry.Phase == phaseListed && e.Workspace == a.entry.Action.Workspace && !a.closed
+	a.slots = slots
+	a.w.rooms[a.entry.Action.Pool].used += slots
+	a.w.mu.Unlock()
+	a.w.touch()
 }
 
-// An ending says who ended a container.
-type ending struct {
-	stopped  bool // the planner, or a lost lease
-	timedOut bool
-	reason   string
-}
-
-// diskLook is between two looks at how much an attempt has written.
-const diskLook = 5 * time.Second
-
-// waitOrStop waits for a container's end, and brings it about when the attempt
-// is stopped, is at its time limit, or has written too much.
-func (w *Worker) waitOrStop(a *attempt, box Container, space *staging.Workspace) (Exit, ending, error) {
-	type result struct {
-		exit Exit
-		err  error
+// free gives the attempt's slots back, if it has any.
+func (a *attempt) free() {
+	r := a.w.rooms[a.entry.Action.Pool]
+	a.w.mu.Lock()
+	slots := a.slots
+	a.slots = 0
+	if slots > 0 {
+		r.used -= slots
 	}
-	ended := make(chan result, 1)
-	go func() {
-		exit, err := box.Wait(a.life)
-		ended <- result{exit, err}
-	}()
-	limits := w.limits(&a.entry.Action)
-	limit := time.NewTimer(limits.Time - time.Since(a.entry.Began()))
-	defer limit.Stop()
-	disk := time.NewTicker(diskLook)
-	defer disk.Stop()
-	var end ending
-	stop := func(why ending) {
-		if end.stopped || end.timedOut || end.reason != "" {
-			return
-		}
-		end = why
-		a.log.Info().Str("reason", why.reason).Msg("container is stopped")
-		go func() {
-			if err := box.Stop(a.life, w.cfg.StopGrace); err != nil && a.life.Err() == nil {
-				a.log.Error().Err(err).Msg("container could not be stopped")
-			}
-		}()
-	}
-	asked := a.ctx.Done()
-	for {
-		select {
-		case r := <-ended:
-			return r.exit, end, r.err
-		case <-asked:
-			asked = nil
-			var why *stopped
-			if errors.As(context.Cause(a.ctx), &why) {
-				stop(ending{stopped: true, reason: why.reason})
-			}
-		case <-limit.C:
-			stop(ending{timedOut: true, reason: fmt.Sprintf("the time limit of %s is over", limits.Time)})
-		case <-disk.C:
-			if used, err := w.Staging.Used(a.life, space, limits.Disk); err == nil && used > limits.Disk {
-				stop(ending{reason: fmt.Sprintf("the action wrote more than %d MiB", limits.Disk>>20)})
-			}
-		}
+	a.w.mu.Unlock()
+	if slots > 0 {
+		r.free.Release(slots)
+		a.w.touch()
 	}
 }
 
-// pump follows the container's log into a file and into chunks. The function
-// that it returns waits for the log's end (or breaks it off) and describes it.
-func (w *Worker) pump(a *attempt, box Container, path string, skip int64) (func(whole bool) (messages.Log, error), error) {
-	p, err := newLogPump(path, w.cfg.LogBytes)
-	if err != nil {
-		return nil, err
+func newNonce() string {
+	b := make([]byte, 12)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	return hex.EncodeToString(b)
+}
+
+// pause waits; it returns false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
-	ctx, cancel := context.WithCancel(a.life)
-	done := make(chan struct{})
-	var publishing sync.WaitGroup
-	publishing.Go(func() { p.publish(a.life, w.Outbox, &a.entry.Action, skip, done) })
-	failed := make(chan error, 1)
-	go func() { failed <- box.Logs(ctx, p) }()
-	return func(whole bool) (messages.Log, error) {
-		if !whole {
-			cancel()
-		}
-		// The engine may keep the stream open after the end: what was written is
-		// there by then.
-		late := time.AfterFunc(time.Minute, cancel)
-		err := <-failed
-		late.Stop()
-		cancel()
-		close(done)
-		publishing.Wait()
-		log, finishErr := p.finish()
-		if whole && err != nil && ctx.Err() == nil {
-			return log, errors.Join(err, finishErr)
-		}
-		return log, finishErr
-	}, nil
 }

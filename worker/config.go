@@ -3,6 +3,8 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -44,6 +46,9 @@ func DefaultConfig() Config {
 	}
 }
 
+// minMemory is the least that the Docker Engine takes.
+const minMemory = 6 << 20
+
 // Check reports every value that cannot work, with its name.
 func (c Config) Check() error {
 	var errs []error
@@ -52,9 +57,10 @@ func (c Config) Check() error {
 	if len(c.Pools) == 0 {
 		bad("pools: there is none, so that no action would ever be taken")
 	}
-	for pool, slots := range c.Pools {
+	for _, pool := range slices.Sorted(maps.Keys(c.Pools)) {
+		slots := c.Pools[pool]
 		errs = append(errs, messages.CheckPool(pool))
-		if slots < 0.001 || slots > 10_000 {
+		if !(slots >= 0.001 && slots <= 10_000) {
 			bad("pools: %v slots in pool %s are out of range", slots, pool)
 		}
 	}
@@ -68,13 +74,13 @@ func (c Config) Check() error {
 		bad("stop_grace and drain must not be negative")
 	}
 	l := c.Limits
-	if l.CPUs <= 0 || l.Memory < 4<<20 || l.Processes < 1 || l.Disk < 1 || l.Time <= 0 {
-		bad("limits: each needs a value above zero, and memory at least 4 MiB")
+	if !(l.CPUs > 0) || l.Memory < minMemory || l.Processes < 1 || l.Disk < 1 || l.Time <= 0 {
+		bad("limits: each needs a value above zero, and memory at least %d MiB", minMemory>>20)
 	}
 	if c.LogBytes < 4096 {
 		bad("log_bytes is %d; 4096 is the least", c.LogBytes)
 	}
-	if c.UID == 0 || c.GID == 0 {
+	if c.UID <= 0 || c.GID <= 0 {
 		bad("user %d:%d: containers do not run as root", c.UID, c.GID)
 	}
 	return errors.Join(errs...)

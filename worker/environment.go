@@ -1,10 +1,6 @@
 package worker
 
-import (
-	"encoding/json"
-
-	"sluice/messages"
-)
+import "sluice/messages"
 
 // environment is what the container gets to know: the action's own variables,
 // then the backend's, then, for database actions only, the secrets of this
@@ -18,14 +14,13 @@ func (w *Worker) environment(a *messages.Action) ([]messages.EnvVar, error) {
 	}
 	env = append(env, w.cfg.DBEnv...)
 	dataset := a.Dataset
-	if dataset == "" {
+	if dataset == "" || dataset == "full" { // the reference's FULL_DATABASE_URL
 		dataset = "default"
 	}
 	if url := w.cfg.Databases[dataset]; url != "" {
 		env = append(env, messages.EnvVar{Name: "DATABASE_URL", Value: url})
 	} else if len(w.cfg.Databases) > 0 {
-		names, _ := json.Marshal(dataset)
-		return nil, messages.Failf(messages.JobError, "backend %s has no database %s", w.cfg.Backend, names)
+		return nil, messages.Failf(messages.JobError, "backend %s has no database %s", w.cfg.Backend, messages.Quote(dataset))
 	}
 	return unique(env), nil
 }
@@ -54,6 +49,7 @@ func (w *Worker) limits(a *messages.Action) messages.Limits {
 	if l.Memory <= 0 {
 		l.Memory = d.Memory
 	}
+	l.Memory = max(l.Memory, minMemory)
 	if l.Processes <= 0 {
 		l.Processes = d.Processes
 	}

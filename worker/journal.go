@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sluice/messages"
 )
 
@@ -27,17 +29,26 @@ type entry struct {
 	Action  messages.Action `json:"action"`
 	Nonce   string          `json:"nonce"`
 	Claimed time.Time       `json:"claimed_at"`
+	Boot    string          `json:"boot"`              // of the machine: a container does not outlive it
+	Began   time.Time       `json:"began_at,omitzero"` // when the time limit began to run
 	Digest  string          `json:"image_digest,omitempty"`
 	Given   []messages.Path `json:"given,omitempty"`
 	Files   *messages.Files `json:"files,omitempty"`
+	Refused messages.Code   `json:"refused,omitempty"` // why the files could not be listed, by the action's own fault
 }
 
 func (e *entry) attempt() Attempt {
 	return Attempt{Job: e.Action.Job, Number: e.Action.Attempt, Backend: e.Action.Backend}
 }
 
-// Began is when the attempt's time limit began to run.
-func (e *entry) Began() time.Time { return e.Claimed }
+// bootID names this boot of the machine.
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "" // not told apart, then
+	}
+	return strings.TrimSpace(string(id))
+}
 
 // A journal is a folder with a file an attempt.
 type journal struct{ dir string }
@@ -54,6 +65,25 @@ func (j journal) path(a Attempt) string {
 	return filepath.Join(j.dir, fmt.Sprintf("%s.%d.json", a.Job, a.Number))
 }
 
+// errLocked says that another process has the journal.
+var errLocked = errors.New("another worker uses this folder")
+
+// lock keeps other processes from this journal: two workers of one name would
+// remove each other's containers. The kernel unlocks it when this process ends.
+func (j journal) lock() (unlock func() error, err error) {
+	f, err := os.OpenFile(filepath.Join(filepath.Dir(j.dir), "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the journal: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errLocked
+		}
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+	}
+	return f.Close, nil
+}
+
 // write makes an entry durable: under a temporary name, synced, then renamed.
 func (j journal) write(e *entry) (err error) {
 	data, err := json.Marshal(e)
@@ -65,8 +95,10 @@ func (j journal) write(e *entry) (err error) {
 	if err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+	if _, err = f.Write(data); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(path+".new", path)
 	}
 	if err == nil {
@@ -104,12 +136,29 @@ func (j journal) read() ([]*entry, error) {
 			return nil, fmt.Errorf("read journal: %w", err)
 		}
 		e := &entry{}
-		if err := json.Unmarshal(data, e); err != nil {
+		err = json.Unmarshal(data, e)
+		if err == nil {
+			err = e.check()
+		}
+		if err != nil {
 			return nil, fmt.Errorf("read journal entry %s: %w; move it away to start without it", path, err)
 		}
 		entries = append(entries, e)
 	}
 	return entries, nil
+}
+
+func (e *entry) check() error {
+	switch e.Phase {
+	case phaseClaimed, phaseStarted:
+	case phaseListed:
+		if e.Files == nil {
+			return errors.New("it has no files message")
+		}
+	default:
+		return fmt.Errorf("phase %s is not known", messages.Quote(string(e.Phase)))
+	}
+	return e.Action.Validate()
 }
 
 func syncDir(dir string) error {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -18,47 +20,60 @@ import (
 // it is too long, and publishes it in chunks. Nothing that goes wrong with
 // publishing holds up the log; the file is the truth.
 type logPump struct {
-	file  *os.File
-	limit int64 // bytes of the head, and of the tail
-	head  int64
-	tail  ring
+	file *os.File
+	sent *os.File // how many bytes were published
+	head int64    // room left for the log's beginning
 
 	mu      sync.Mutex
-	total   int64
+	tail    ring
+	total   int64 // bytes of the log so far
+	skip    int64 // bytes of it that an earlier process published
 	pending []byte
 	from    int64 // offset of pending
+	err     error // of writing the file
 	wake    chan struct{}
-	chunks  chan *messages.LogChunk
 }
 
-func newLogPump(path string, limit int64) (*logPump, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+// maxPending bounds what waits to be published; more is left out of the live
+// view.
+const maxPending = 16 * messages.MaxLogChunk
+
+// openLogPump opens the log's file anew, and the note of what was published,
+// which outlives the process.
+func openLogPump(path, note string, limit int64) (*logPump, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644) //nolint:gosec // the persister reads it
 	if err != nil {
 		return nil, fmt.Errorf("open the attempt's log: %w", err)
 	}
-	return &logPump{file: f, limit: limit / 2, tail: ring{max: int(limit / 2)}, wake: make(chan struct{}, 1), chunks: make(chan *messages.LogChunk, 64)}, nil
+	sent, err := os.OpenFile(note, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the attempt's log: %w", err), f.Close())
+	}
+	p := &logPump{file: f, sent: sent, head: limit - limit/2, tail: ring{max: int(limit / 2)}, wake: make(chan struct{}, 1)}
+	before, _ := io.ReadAll(io.LimitReader(sent, 32))
+	if n, err := strconv.ParseInt(strings.TrimSpace(string(before)), 10, 64); err == nil && n > 0 {
+		p.skip, p.from = n, n
+	}
+	return p, nil
 }
 
 // Write takes a piece of the log.
 func (p *logPump) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	rest := b
-	if room := p.limit - p.head; room > 0 {
-		n, err := p.file.Write(rest[:min(int64(len(rest)), room)])
-		p.head += int64(n)
+	if p.head > 0 {
+		n, err := p.file.Write(rest[:min(int64(len(rest)), p.head)])
+		p.head -= int64(n)
 		if err != nil {
-			return n, fmt.Errorf("write the attempt's log: %w", err)
+			p.err = fmt.Errorf("write the attempt's log: %w", err)
+			return n, p.err
 		}
 		rest = rest[n:]
 	}
 	p.tail.write(rest)
-	p.mu.Lock()
+	p.offer(b)
 	p.total += int64(len(b))
-	if len(p.pending)+len(b) > 16*messages.MaxLogChunk {
-		p.pending, p.from = p.pending[:0], p.total // nobody takes them: leave a gap
-	} else {
-		p.pending = append(p.pending, b...)
-	}
-	p.mu.Unlock()
 	select {
 	case p.wake <- struct{}{}:
 	default:
@@ -66,55 +81,36 @@ func (p *logPump) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// publish sends chunks until done is closed, then the rest, marked as the last.
-func (p *logPump) publish(ctx context.Context, out Outbox, a *messages.Action, skip int64, done <-chan struct{}) {
-	timer := time.NewTimer(messages.LogChunkWait)
-	defer timer.Stop()
-	subject := messages.LogSubject(a.Backend, a.Job, a.Attempt)
-	send := func(last bool) {
-		for {
-			text, offset, more := p.cut(last)
-			if offset+int64(len(text)) <= skip && !last {
-				if !more {
-					return
-				}
-				continue // was published before this worker took the attempt over
-			}
-			if len(text) > 0 || last {
-				call, cancel := context.WithTimeout(ctx, 5*time.Second)
-				chunk := &messages.LogChunk{Job: a.Job, Attempt: a.Attempt, Offset: offset, Text: string(text), Last: last && !more, At: time.Now().UTC()}
-				_ = out.Publish(call, subject, chunk, fmt.Sprintf("log/%s/%d/%d", a.Job, a.Attempt, offset)) // a gap in the live view, no more
-				cancel()
-			}
-			if !more {
-				return
-			}
-		}
+// offer puts a piece before the publisher, but for what was published before
+// and for what nobody takes: that is a gap.
+func (p *logPump) offer(b []byte) {
+	at := p.total
+	if old := min(p.skip-at, int64(len(b))); old > 0 {
+		b, at = b[old:], at+old
 	}
-	for {
-		select {
-		case <-done:
-			send(true)
-			return
-		case <-p.wake:
-		}
-		// The first byte starts the clock; a full chunk goes at once.
-		timer.Reset(messages.LogChunkWait)
-	full:
-		for {
-			select {
-			case <-done:
-				break full
-			case <-timer.C:
-				break full
-			case <-p.wake:
-				if p.waiting() >= messages.MaxLogChunk {
-					break full
-				}
-			}
-		}
-		send(false)
+	if len(b) == 0 {
+		return
 	}
+	if len(p.pending)+len(b) > maxPending {
+		p.pending = p.pending[:0]
+		b, at = b[:0], at+int64(len(b))
+	}
+	if len(p.pending) == 0 {
+		p.from = at
+	}
+	p.pending = append(p.pending, b...)
+}
+
+func (p *logPump) size() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.total
+}
+
+func (p *logPump) failed() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
 }
 
 func (p *logPump) waiting() int {
@@ -123,37 +119,103 @@ func (p *logPump) waiting() int {
 	return len(p.pending)
 }
 
+// publish sends chunks until done is closed, then the rest, marked as the last.
+func (p *logPump) publish(ctx context.Context, out Outbox, a *messages.Action, done <-chan struct{}) {
+	timer := time.NewTimer(messages.LogChunkWait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-done:
+			p.flush(ctx, out, a, true)
+			return
+		case <-p.wake:
+		}
+		// The first byte starts the clock; a full chunk goes at once.
+		timer.Reset(messages.LogChunkWait)
+		for full := false; !full; {
+			select {
+			case <-done:
+				full = true
+			case <-timer.C:
+				full = true
+			case <-p.wake:
+				full = p.waiting() >= messages.MaxLogChunk
+			}
+		}
+		p.flush(ctx, out, a, false)
+	}
+}
+
+// chunkWait bounds the publishing of one chunk.
+const chunkWait = 3 * time.Second
+
+// flush publishes what is pending. At the log's end it gives up with the first
+// chunk that nobody takes: the attempt must go on.
+func (p *logPump) flush(ctx context.Context, out Outbox, a *messages.Action, last bool) {
+	for {
+		text, offset, more := p.cut(last)
+		if len(text) == 0 && !last {
+			return
+		}
+		chunk := &messages.LogChunk{Job: a.Job, Attempt: a.Attempt, Offset: offset, Text: string(text), Last: last && !more, At: time.Now().UTC()}
+		call, cancel := context.WithTimeout(ctx, chunkWait)
+		err := out.Publish(call, messages.LogSubject(a.Backend, a.Job, a.Attempt), chunk, fmt.Sprintf("log/%s/%d/%d", a.Job, a.Attempt, offset))
+		cancel()
+		if err == nil {
+			p.note(offset + int64(len(text)))
+		}
+		if !more || err != nil && last {
+			return
+		}
+	}
+}
+
+// note keeps how much was published. It is written over itself, in place: a
+// process that is killed leaves the old number or the new one.
+func (p *logPump) note(n int64) {
+	_, _ = p.sent.WriteAt(fmt.Appendf(nil, "%020d", n), 0) // lost: some lines are published twice
+}
+
 // cut takes the next chunk, not through the middle of a character.
 func (p *logPump) cut(last bool) (text []byte, offset int64, more bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := min(len(p.pending), messages.MaxLogChunk)
 	if n < len(p.pending) || !last {
-		for back := 0; back < utf8.UTFMax && n > back && !endsWhole(p.pending[:n-back]); back++ {
-			if utf8.RuneStart(p.pending[n-back-1]) {
-				n -= back + 1
-				break
-			}
-		}
+		n -= half(p.pending[:n])
 	}
 	text, offset = append([]byte(nil), p.pending[:n]...), p.from
+	if len(p.pending) == 0 {
+		offset = max(p.total, p.skip)
+	}
 	p.pending = append(p.pending[:0], p.pending[n:]...)
 	p.from += int64(n)
-	return text, offset, n > 0 && len(p.pending) >= messages.MaxLogChunk || last && n > 0 && len(p.pending) > 0
+	if last {
+		return text, offset, len(p.pending) > 0
+	}
+	return text, offset, len(p.pending) >= messages.MaxLogChunk
 }
 
-// endsWhole reports whether text does not end within a character.
-func endsWhole(b []byte) bool {
-	r, size := utf8.DecodeLastRune(b)
-	return r != utf8.RuneError || size != 1 || len(b) == 0
+// half returns how many bytes at the end of b are the beginning of a
+// character.
+func half(b []byte) int {
+	for back := 1; back < utf8.UTFMax && back <= len(b); back++ {
+		if c := b[len(b)-back]; utf8.RuneStart(c) {
+			if !utf8.FullRune(b[len(b)-back:]) {
+				return back
+			}
+			return 0
+		}
+	}
+	return 0
 }
 
 // finish completes the file and describes it.
 func (p *logPump) finish() (log messages.Log, err error) {
-	defer func() { err = errors.Join(err, p.file.Close()) }()
-	if cut := p.total - p.head - int64(p.tail.len()); cut > 0 {
-		log.Cut = cut
-		if _, err := fmt.Fprintf(p.file, "\n[… %d bytes of the log were left out here …]\n", cut); err != nil {
+	defer func() { err = errors.Join(err, p.sent.Close(), p.file.Close()) }()
+	if p.tail.written > int64(p.tail.len()) {
+		log.Cut = p.tail.written - int64(p.tail.len())
+		if _, err := fmt.Fprintf(p.file, "\n[… %d bytes of the log were left out here …]\n", log.Cut); err != nil {
 			return log, fmt.Errorf("write the attempt's log: %w", err)
 		}
 	}
@@ -175,12 +237,14 @@ func (p *logPump) finish() (log messages.Log, err error) {
 
 // A ring keeps the last bytes that were written to it.
 type ring struct {
-	max   int
-	buf   []byte
-	start int
+	max     int
+	written int64
+	buf     []byte
+	start   int
 }
 
 func (r *ring) write(b []byte) {
+	r.written += int64(len(b))
 	if len(b) >= r.max {
 		r.buf, r.start = append(r.buf[:0], b[len(b)-r.max:]...), 0
 		return

@@ -12,7 +12,7 @@ import (
 const presenceTTL = 45 * time.Second
 
 // announce tells the fleet about this worker: every third of the time that it
-// counts as alive, and whenever its slots change.
+// counts as alive, and whenever something in it changes.
 func (w *Worker) announce(ctx context.Context) {
 	ticker := time.NewTicker(presenceTTL / 3)
 	defer ticker.Stop()
@@ -43,20 +43,20 @@ func (w *Worker) farewell() {
 }
 
 func (w *Worker) presence() *messages.Presence {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	p := &messages.Presence{
 		Worker: w.cfg.Name, Backend: w.cfg.Backend, Host: w.cfg.Host, Version: w.cfg.Version, Pools: map[string]messages.Slots{},
-		Draining: w.draining, Since: w.since, At: time.Now().UTC(),
+		Since: w.since, At: time.Now().UTC(),
 	}
+	switch draining, unfit := w.gate.state(); {
+	case draining:
+		p.Draining, p.Reason = true, "draining"
+	case unfit != "":
+		p.Draining, p.Reason = true, unfit
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for pool, r := range w.rooms {
 		p.Pools[pool] = messages.Slots{Total: float64(r.total) / one, Used: float64(r.used) / one}
-	}
-	switch {
-	case w.draining:
-		p.Reason = "draining"
-	case w.unfit != "":
-		p.Draining, p.Reason = true, w.unfit
 	}
 	return p
 }
@@ -69,68 +69,35 @@ func (w *Worker) touch() {
 	}
 }
 
-func (w *Worker) setDraining(on bool) {
-	w.mu.Lock()
-	changed := w.draining != on
-	w.draining = on
-	if changed && !on {
-		close(w.opened)
-		w.opened = make(chan struct{})
+// healthLook is between two looks at what may keep the worker from working.
+const healthLook = 10 * time.Second
+
+// watchHealth keeps looking: a worker that cannot work must not take actions
+// and drop them.
+func (w *Worker) watchHealth(ctx context.Context) {
+	for pause(ctx, healthLook) {
+		w.checkHealth(ctx)
 	}
-	w.mu.Unlock()
-	w.touch()
 }
 
-func (w *Worker) occupy(pool string, weight int64) {
-	w.mu.Lock()
-	w.rooms[pool].used += weight
-	w.mu.Unlock()
-	w.touch()
-}
-
-// vacate frees an attempt's slots, once.
-func (w *Worker) vacate(a *attempt, weight int64) {
-	r := w.rooms[a.entry.Action.Pool]
-	w.mu.Lock()
-	if a.freed {
-		w.mu.Unlock()
+// checkHealth finds out whether the worker can work, and shuts or opens its
+// gate.
+func (w *Worker) checkHealth(ctx context.Context) {
+	why := w.whyUnfit(ctx)
+	if ctx.Err() != nil {
 		return
 	}
-	a.freed = true
-	r.used -= weight
-	w.mu.Unlock()
-	r.free.Release(weight)
-	w.touch()
-}
-
-// unfitPause is between two looks at what keeps the worker from working.
-const unfitPause = 10 * time.Second
-
-// waitUntilFit returns when the worker can work, or ctx ends: a worker that
-// cannot must not take actions and drop them.
-func (w *Worker) waitUntilFit(ctx context.Context) error {
-	for {
-		w.mu.Lock()
-		draining, opened := w.draining, w.opened
-		w.mu.Unlock()
-		if !draining {
-			why := w.whyUnfit(ctx)
-			w.setUnfit(why)
-			if why == "" {
-				return ctx.Err()
-			}
-		}
-		timer := time.NewTimer(unfitPause)
-		select {
-		case <-ctx.Done():
-		case <-opened:
-		case <-timer.C:
-		}
-		timer.Stop()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
+	before := ""
+	w.gate.set(func(g *gate) { before, g.unfit = g.unfit, why })
+	switch {
+	case before == why:
+		return
+	case why != "":
+		w.Log.Error().Str("reason", why).Msg("worker takes nothing until this is mended")
+	default:
+		w.Log.Info().Msg("worker takes actions again")
 	}
+	w.touch()
 }
 
 func (w *Worker) whyUnfit(ctx context.Context) string {
@@ -139,26 +106,10 @@ func (w *Worker) whyUnfit(ctx context.Context) string {
 		return err.Error()
 	}
 	if free < w.cfg.MinFree {
-		return fmt.Sprintf("staging has %d MiB free, %d MiB are needed", free>>20, w.cfg.MinFree>>20)
+		return fmt.Sprintf("staging has less than %d MiB free", w.cfg.MinFree>>20)
 	}
-	if err := w.Runtime.Check(ctx); err != nil && ctx.Err() == nil {
+	if err := w.Runtime.Check(ctx); err != nil {
 		return err.Error()
 	}
 	return ""
-}
-
-func (w *Worker) setUnfit(why string) {
-	w.mu.Lock()
-	changed := w.unfit != why
-	w.unfit = why
-	w.mu.Unlock()
-	if !changed {
-		return
-	}
-	if why != "" {
-		w.Log.Error().Str("reason", why).Msg("worker takes nothing until this is mended")
-	} else {
-		w.Log.Info().Msg("worker takes actions again")
-	}
-	w.touch()
 }

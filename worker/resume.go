@@ -4,98 +4,110 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"sluice/messages"
 )
 
-// resume takes up what an earlier process of this worker left: attempts whose
-// container exists are followed again, handed-over ones wait for their verdict,
-// the rest is given back to the planner. Then it sweeps what nobody knows. It
-// returns the time from which verdicts matter.
-func (w *Worker) resume(life context.Context, entries []*entry, hands *sync.WaitGroup) (time.Time, error) {
-	boxes := map[Attempt]Container{}
-	found, err := w.Runtime.Find(life)
-	if err != nil {
-		if len(entries) > 0 {
-			return time.Time{}, fmt.Errorf("look for the containers of an earlier run: %w", err)
-		}
-		w.Log.Warn().Err(err).Msg("containers of an earlier run could not be looked for")
-	}
-	for _, box := range found {
-		boxes[box.Attempt()] = box
-	}
+// oldest returns the time from which verdicts matter: of the first claim that
+// the journal speaks of.
+func oldest(entries []*entry) time.Time {
 	since := time.Now().UTC()
 	for _, e := range entries {
 		if e.Claimed.Before(since) {
 			since = e.Claimed
 		}
-		a := w.newAttempt(life, e)
-		a.hold = w.newHold(&e.Action, e.Nonce)
+	}
+	return since
+}
+
+// adopt takes up the leases of what an earlier process of this worker left,
+// whatever else happens.
+func (w *Worker) adopt(life context.Context, entries []*entry) []*attempt {
+	var old []*attempt
+	for _, e := range entries {
+		a := w.newAttempt(life, e, w.newHold(&e.Action, e.Nonce))
+		a.lookNow()
+		close(a.fitted)
+		// It has its room already; there may be less of it than there was.
+		if r := w.rooms[e.Action.Pool]; r != nil && e.Phase != phaseListed && r.free.TryAcquire(r.weight(&e.Action)) {
+			a.occupy(r.weight(&e.Action))
+		}
 		w.add(a)
-		box := boxes[e.attempt()]
-		delete(boxes, e.attempt())
-		weight := int64(0)
-		if r := w.rooms[e.Action.Pool]; r != nil && e.Phase != phaseListed {
-			// It has its room already; there may be less of it than there was.
-			if weight = r.weight(&e.Action); !r.free.TryAcquire(weight) {
-				weight = 0
-			} else {
-				w.occupy(e.Action.Pool, weight)
-			}
-		}
-		hands.Add(1)
-		go func() {
-			defer hands.Done()
-			w.finish(a, w.takeUp(a, box), weight)
-		}()
+		old = append(old, a)
 	}
-	return since, w.sweep(life, entries, boxes)
+	return old
 }
 
-// takeUp goes on with an attempt from where its journal entry says it was.
-func (w *Worker) takeUp(a *attempt, box Container) error {
-	a.log.Info().Str("phase", string(a.entry.Phase)).Bool("container", box != nil).Msg("attempt of an earlier run is taken up")
-	if err := a.hold.beat(a.life); err != nil {
-		a.log.Warn().Err(err).Msg("attempt is stopped")
-		a.stop(err)
-	}
-	renewing := a.renewing()
-	defer renewing()
-	switch {
-	case a.entry.Phase == phaseListed:
-		if box != nil {
-			if err := box.Remove(a.life); err != nil {
-				a.log.Warn().Err(err).Msg("container could not be removed")
-			}
-		}
-		return w.publishFiles(a) // again: the persister answers again
-	case box == nil:
-		return w.endWithout(a, fmt.Errorf("the worker was restarted while the attempt was %s, and it has no container", a.entry.Phase))
-	case a.entry.Phase == phaseClaimed:
-		return w.endWithout(a, errors.Join(errors.New("the worker was restarted while the attempt was staged"), box.Remove(a.life)))
-	}
-	space, err := w.Staging.Resume(a.entry.Action.Job, a.entry.Action.Attempt, a.entry.Given)
+// resume goes on with what an earlier process left: attempts whose container
+// exists are followed again, handed-over ones are handed over again, the rest
+// is given back to the planner. Then it sweeps what nobody knows. It waits for
+// the engine; if ctx ends meanwhile all is left as it was.
+func (w *Worker) resume(ctx, life context.Context, old []*attempt) error {
+	boxes, err := w.findBoxes(ctx)
 	if err != nil {
-		return w.endWithout(a, errors.Join(err, box.Remove(a.life)))
+		for _, a := range old {
+			w.finish(a, nil)
+			w.drop(a)
+		}
+		return nil
 	}
-	a.report(messages.StageExecuting, "", "")
-	return w.follow(a, box, space, 0)
-}
-
-// sweep removes containers and staging of this worker that no journal entry
-// speaks of.
-func (w *Worker) sweep(ctx context.Context, entries []*entry, strays map[Attempt]Container) error {
-	for id, box := range strays {
+	known := map[Attempt]bool{}
+	for _, a := range old {
+		known[Attempt{Job: a.id.Job, Number: a.id.Number}] = true
+		box := boxes[a.id]
+		delete(boxes, a.id)
+		w.hands.Go(func() { w.finish(a, a.takeUp(box)) })
+	}
+	for id, box := range boxes {
 		w.Log.Warn().Str("job", string(id.Job)).Int("attempt", id.Number).Msg("container without a journal entry is removed")
-		if err := box.Remove(ctx); err != nil {
+		if err := box.Remove(life); err != nil {
 			return err
 		}
 	}
-	known := map[Attempt]bool{}
-	for _, e := range entries {
-		known[Attempt{Job: e.Action.Job, Number: e.Action.Attempt}] = true
-	}
 	return w.Staging.Sweep(func(job messages.JobID, n int) bool { return known[Attempt{Job: job, Number: n}] })
+}
+
+// findBoxes asks the engine for this worker's containers until it answers or
+// ctx ends.
+func (w *Worker) findBoxes(ctx context.Context) (map[Attempt]Container, error) {
+	for {
+		found, err := w.Runtime.Find(ctx)
+		if err == nil {
+			boxes := map[Attempt]Container{}
+			for _, box := range found {
+				// Another backend may have a worker of this name on this machine.
+				if box.Attempt().Backend == w.cfg.Backend {
+					boxes[box.Attempt()] = box
+				}
+			}
+			return boxes, nil
+		}
+		w.checkHealth(ctx)
+		w.Log.Warn().Err(err).Msg("containers of an earlier run cannot be looked for yet")
+		if !pause(ctx, 2*time.Second) {
+			return nil, err
+		}
+	}
+}
+
+// takeUp goes on with an attempt from where its journal entry says it was.
+func (a *attempt) takeUp(box Container) (err error) {
+	a.log.Info().Str("phase", string(a.entry.Phase)).Bool("container", box != nil).Msg("attempt of an earlier run is taken up")
+	a.box = box
+	switch {
+	case a.entry.Phase == phaseListed:
+		return a.perform() // again: the persister answers again
+	case box == nil:
+		return a.fail(fmt.Errorf("the worker was restarted while the attempt was %s, and it has no container", a.entry.Phase))
+	case a.entry.Phase == phaseClaimed:
+		return a.fail(errors.New("the worker was restarted before the attempt's container was"))
+	case a.entry.Boot != bootID():
+		return a.fail(errors.New("the machine was restarted while the attempt ran"))
+	}
+	a.space, err = a.w.Staging.Resume(a.id.Job, a.id.Number, a.entry.Given)
+	if err != nil {
+		return a.fail(err)
+	}
+	return a.perform()
 }

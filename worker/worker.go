@@ -24,14 +24,15 @@ type Worker struct {
 	cfg     Config
 	journal journal
 	rooms   map[string]*room
+	nonce   string // of this process's claims
 	since   time.Time
+	gate    *gate
+	changed chan struct{}  // presence must be announced
+	hands   sync.WaitGroup // attempts on their way
 
 	mu       sync.Mutex
 	attempts map[Attempt]*attempt
-	draining bool
-	opened   chan struct{} // closed when draining ends
-	unfit    string        // why the worker cannot work
-	changed  chan struct{} // presence must be announced
+	fewer    chan struct{} // told when there is one less
 }
 
 // New returns a worker; nothing runs yet.
@@ -44,8 +45,8 @@ func New(cfg Config, ports Ports) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{
-		Ports: ports, cfg: cfg, journal: j, rooms: map[string]*room{}, since: time.Now().UTC(),
-		attempts: map[Attempt]*attempt{}, changed: make(chan struct{}, 1), opened: make(chan struct{}),
+		Ports: ports, cfg: cfg, journal: j, rooms: map[string]*room{}, nonce: newNonce(), since: time.Now().UTC(),
+		gate: newGate(), changed: make(chan struct{}, 1), attempts: map[Attempt]*attempt{}, fewer: make(chan struct{}, 1),
 	}
 	for pool, slots := range cfg.Pools {
 		if ports.Inboxes[pool] == nil {
@@ -59,43 +60,64 @@ func New(cfg Config, ports Ports) (*Worker, error) {
 // Run works until ctx ends; then it takes nothing new and waits for what is in
 // hand, as long as Config.Drain says or until leave is closed. What is still in
 // hand then goes on without it, for the next worker of this name.
-func (w *Worker) Run(ctx context.Context, leave <-chan struct{}) error {
-	life, left := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer left(nil)
-
+func (w *Worker) Run(ctx context.Context, leave <-chan struct{}) (err error) {
+	unlock, err := w.journal.lock()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	entries, err := w.journal.read()
 	if err != nil {
 		return err
 	}
-	var hands sync.WaitGroup // attempts
-	since, err := w.resume(life, entries, &hands)
-	if err != nil {
-		return err
-	}
+	life, left := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer left(nil)
+	since := oldest(entries)
+	old := w.adopt(life, entries)
 
 	services, stopServices := context.WithCancel(life)
 	defer stopServices()
-	var serving errgroup.Group
+	serving, services := errgroup.WithContext(services)
 	serving.Go(func() error { return w.Verdicts.Follow(services, since, w.verdict) })
 	serving.Go(func() error { return w.Controls.Listen(services, w.control) })
 	serving.Go(func() error { w.announce(services); return nil })
+	serving.Go(func() error { w.watchHealth(services); return nil })
 
-	w.Log.Info().Str("backend", w.cfg.Backend).Str("worker", w.cfg.Name).Int("resumed", len(entries)).Msg("worker takes actions")
-	taking, ctx := errgroup.WithContext(ctx)
-	for pool := range w.rooms {
-		taking.Go(func() error { return w.take(ctx, life, pool, &hands) })
-	}
-	err = taking.Wait()
-	w.setDraining(true)
-	w.drain(&hands, left, leave)
+	// The taking ends with ctx, or when a service fails.
+	taking, stopTaking := context.WithCancel(ctx)
+	defer stopTaking()
+	defer context.AfterFunc(services, stopTaking)()
+	err = w.takeAll(taking, life, old)
+	w.gate.set(func(g *gate) { g.draining = true })
+	w.touch()
+	w.drain(left, leave)
 	stopServices()
 	return errors.Join(err, serving.Wait())
 }
 
+// takeAll goes on with what an earlier process left, then takes actions of all
+// pools until ctx ends.
+func (w *Worker) takeAll(ctx, life context.Context, old []*attempt) error {
+	if err := w.resume(ctx, life, old); err != nil || ctx.Err() != nil {
+		return err
+	}
+	w.checkHealth(ctx)
+	w.Log.Info().Str("backend", w.cfg.Backend).Str("worker", w.cfg.Name).Int("resumed", len(old)).Msg("worker takes actions")
+	pools, ctx := errgroup.WithContext(ctx)
+	for pool := range w.rooms {
+		pools.Go(func() error { return w.take(ctx, life, pool) })
+	}
+	return pools.Wait()
+}
+
+// verdictWait is how long a worker that stops waits for the verdicts on what it
+// handed over: what is not heard by then is heard at the next start.
+const verdictWait = 3 * time.Second
+
 // drain waits for the attempts in hand, or leaves them.
-func (w *Worker) drain(hands *sync.WaitGroup, left context.CancelCauseFunc, leave <-chan struct{}) {
+func (w *Worker) drain(left context.CancelCauseFunc, leave <-chan struct{}) {
 	done := make(chan struct{})
-	go func() { hands.Wait(); close(done) }()
+	go func() { w.hands.Wait(); close(done) }()
 	var late <-chan time.Time
 	if w.cfg.Drain > 0 {
 		timer := time.NewTimer(w.cfg.Drain)
@@ -107,6 +129,7 @@ func (w *Worker) drain(hands *sync.WaitGroup, left context.CancelCauseFunc, leav
 	}
 	select {
 	case <-done:
+		w.awaitVerdicts(leave)
 		return
 	case <-leave:
 	case <-late:
@@ -116,124 +139,76 @@ func (w *Worker) drain(hands *sync.WaitGroup, left context.CancelCauseFunc, leav
 	<-done
 }
 
+func (w *Worker) awaitVerdicts(leave <-chan struct{}) {
+	late := time.NewTimer(verdictWait)
+	defer late.Stop()
+	for w.inHand() > 0 {
+		select {
+		case <-w.fewer:
+		case <-leave:
+			return
+		case <-late.C:
+			return
+		}
+	}
+}
+
 func (w *Worker) inHand() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.attempts)
 }
 
-// take asks for actions of one pool while there is room for them.
-func (w *Worker) take(ctx, life context.Context, pool string, hands *sync.WaitGroup) error {
-	r := w.rooms[pool]
-	for {
-		if r.free.Acquire(ctx, r.pull()) != nil {
-			return nil // told to stop
-		}
-		if w.waitUntilFit(ctx) != nil {
-			r.free.Release(r.pull())
-			return nil
-		}
-		d, err := w.Inboxes[pool].Next(ctx)
-		if err != nil {
-			r.free.Release(r.pull())
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("ask for an action of pool %s: %w", pool, err)
-		}
-		a := w.accept(life, d, pool)
-		if a == nil {
-			r.free.Release(r.pull())
-			continue
-		}
-		hands.Add(1)
-		if err := r.fit(a.ctx, &a.entry.Action); err != nil {
-			go func() { defer hands.Done(); w.finish(a, w.endWithout(a, err), 0) }()
-			continue
-		}
-		weight := r.weight(&a.entry.Action)
-		w.occupy(pool, weight)
-		go func() { defer hands.Done(); w.finish(a, w.perform(a), weight) }()
-	}
-}
-
-// accept claims the lease of an action's attempt, writes the journal, and
-// settles the message: from then on the lease is all that counts. It returns
-// nil if the attempt is not ours.
-func (w *Worker) accept(life context.Context, d *messages.Delivery, pool string) *attempt {
-	ctx, cancel := context.WithTimeout(life, w.cfg.LeaseTTL)
-	defer cancel()
-	a, err := w.tryAccept(ctx, life, d, pool)
-	if errors.Is(err, errTaken) {
-		w.Log.Debug().Str("subject", d.Subject).Msg("action was taken before")
-		err = nil
-	}
-	if settleErr := d.Settle(ctx, err); settleErr != nil {
-		// It comes again, meets the lease, and is forgotten.
-		w.Log.Debug().Err(settleErr).Str("subject", d.Subject).Msg("action could not be acknowledged")
-	}
-	if err != nil {
-		w.Log.Warn().Err(err).Str("subject", d.Subject).Msg("action was not taken")
-	}
-	return a
-}
-
-func (w *Worker) tryAccept(ctx, life context.Context, d *messages.Delivery, pool string) (*attempt, error) {
-	action := messages.Action{}
-	if err := messages.Decode(d.Data, &action); err != nil {
-		return nil, messages.Park("not an action: %w", err)
-	}
-	if action.Subject() != d.Subject || action.Backend != w.cfg.Backend || action.Pool != pool {
-		return nil, messages.Park("the action is for %s, it came on %s to a worker of %s", action.Subject(), d.Subject, w.cfg.Backend)
-	}
-	a := w.newAttempt(life, &entry{Phase: phaseClaimed, Action: action, Nonce: newNonce(), Claimed: time.Now().UTC()})
-	hold, err := w.claim(ctx, &action, a.entry.Nonce)
-	if err != nil {
-		a.end(nil)
-		return nil, err
-	}
-	a.hold = hold
-	if err := w.journal.write(a.entry); err != nil {
-		a.end(nil)
-		return nil, errors.Join(err, hold.release(ctx)) // the planner sees the lease released and no files: another attempt
-	}
-	w.add(a)
-	return a, nil
-}
-
 func (w *Worker) add(a *attempt) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.attempts[a.entry.attempt()] = a
+	w.attempts[a.id] = a
 }
 
-// finish ends what an attempt held in this process.
-func (w *Worker) finish(a *attempt, err error, weight int64) {
-	if weight > 0 {
-		w.vacate(a, weight)
+func (w *Worker) has(id Attempt) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.attempts[id] != nil
+}
+
+func (w *Worker) drop(a *attempt) {
+	w.mu.Lock()
+	delete(w.attempts, a.id)
+	w.mu.Unlock()
+	select {
+	case w.fewer <- struct{}{}:
+	default:
 	}
-	a.end(nil)
-	if errors.Is(err, errLeft) {
-		err = nil
-	}
+}
+
+// finish ends what an attempt holds in this process. One that handed its files
+// over stays known until its verdict is heard.
+func (w *Worker) finish(a *attempt, err error) {
 	if err != nil {
 		a.log.Error().Err(err).Msg("attempt could not be ended in order")
 	}
+	a.kept()
+	a.free()
+	a.reporter.close()
+	a.stop(nil)
 	w.mu.Lock()
-	if a.entry.Phase != phaseListed || a.closed {
-		delete(w.attempts, a.entry.attempt())
-	}
+	a.done = true
+	judged, waits := a.verdict != nil, a.listed && !a.left()
 	w.mu.Unlock()
-	w.touch()
+	switch {
+	case judged:
+		w.conclude(a)
+	case !waits:
+		w.drop(a)
+	}
 }
 
 // control hears the fast path of stops and drains.
 func (w *Worker) control(c *messages.Control) {
 	switch c.Kind {
-	case messages.ControlDrain:
-		w.setDraining(true)
-	case messages.ControlOpen:
-		w.setDraining(false)
+	case messages.ControlDrain, messages.ControlOpen:
+		w.gate.set(func(g *gate) { g.draining = c.Kind == messages.ControlDrain })
+		w.touch()
 	case messages.ControlStop:
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -245,34 +220,41 @@ func (w *Worker) control(c *messages.Control) {
 	}
 }
 
-// verdict hears what the persister made of an attempt, and cleans up behind it.
+// verdict hears what the persister made of an attempt.
 func (w *Worker) verdict(_ context.Context, e *messages.PersisterEvent) {
-	id := Attempt{Job: e.Job, Number: e.Attempt, Backend: e.Backend}
 	w.mu.Lock()
-	a := w.attempts[id]
-	w.mu.Unlock()
-	if a == nil || !a.judged(e) {
+	a := w.attempts[Attempt{Job: e.Job, Number: e.Attempt, Backend: e.Backend}]
+	if a == nil || !a.listed || a.verdict != nil {
+		w.mu.Unlock()
 		return
 	}
+	a.verdict = e
+	done := a.done
+	w.mu.Unlock()
+	if done {
+		w.conclude(a)
+	}
+}
+
+// conclude cleans up behind an attempt whose verdict was heard and whose
+// goroutine has ended.
+func (w *Worker) conclude(a *attempt) {
+	defer w.drop(a)
+	e := a.verdict
 	log := a.log.With().Str("verdict", string(e.Verdict)).Logger()
 	if e.Verdict == messages.Discarded && e.Winner > 0 && e.Winner != e.Attempt {
 		log.Warn().Int("committed", e.Winner).Msg("another attempt's files are the job's; these were dropped")
 	}
-	if err := w.clear(a); err != nil {
+	if err := w.clear(a.id); err != nil {
 		log.Error().Err(err).Msg("staging could not be removed; it is tried again at the next start")
 		return
 	}
-	w.mu.Lock()
-	a.closed = true
-	delete(w.attempts, id)
-	w.mu.Unlock()
 	log.Info().Msg("attempt is done with")
 }
 
 // clear removes all that an attempt has on this machine. The journal entry
 // goes last: what it speaks of must not outlive it.
-func (w *Worker) clear(a *attempt) error {
-	id := a.entry.attempt()
+func (w *Worker) clear(id Attempt) error {
 	if err := w.Staging.Remove(id.Job, id.Number); err != nil {
 		return err
 	}
@@ -285,6 +267,7 @@ func HostName() string {
 	if err != nil || name == "" {
 		return "worker"
 	}
+	name = name[:min(len(name), messages.MaxNameLength)]
 	return strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
 			return r

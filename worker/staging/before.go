@@ -28,15 +28,17 @@ func stampOf(st *unix.Stat_t) stamp {
 }
 
 // stamps lists a tree before an attempt begins.
-func stamps(dir string) (map[messages.Path]stamp, error) {
-	root, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+func stamps(ctx context.Context, dir string) (map[messages.Path]stamp, error) {
+	root, err := openDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("list the workspace: %w", err)
 	}
 	defer root.Close()
 	list := map[messages.Path]stamp{}
-	err = walk(context.Background(), root, "", 0, func(path messages.Path, st *unix.Stat_t) error {
-		list[path] = stampOf(st)
+	err = walk(ctx, root, func(path messages.Path, st *unix.Stat_t) error {
+		if kindOf(st) != "" {
+			list[path] = stampOf(st)
+		}
 		return nil
 	})
 	if err != nil {
@@ -82,4 +84,12 @@ func readBefore(path string) (map[messages.Path]stamp, error) {
 		list[line.Path] = line.stamp
 	}
 	return list, nil
+}
+
+// sizes adds up what an attempt was given.
+func sizes(list map[messages.Path]stamp) (bytes int64) {
+	for _, s := range list {
+		bytes += s.Size
+	}
+	return bytes
 }

@@ -30,22 +30,38 @@ func (a *Area) layCode(ctx context.Context, action *messages.Action, w *Workspac
 		return dir, a.finishTree(dir, w)
 	}
 	key := treeKey(action.Source)
+	t := a.trees.hold(key) // before it is looked for: what is held is not evicted
+	w.tree = key
 	dir := filepath.Join(a.cfg.Cache, "code", key)
-	unlock := a.trees.lock(key)
-	defer unlock()
-	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
-		if err := a.extract(ctx, action.Source, dir); err != nil {
-			return "", err
-		}
-	} else if err != nil {
-		return "", fmt.Errorf("look for the code: %w", err)
+	select {
+	case t.gate <- struct{}{}:
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+	err := a.provide(ctx, action.Source, dir)
+	<-t.gate
+	if err != nil {
+		return "", err
+	}
+	a.evict()
+	return dir, a.sample(dir, w)
+}
+
+// provide makes an extraction, unless it is there.
+func (a *Area) provide(ctx context.Context, src messages.Source, dir string) error {
+	_, err := os.Lstat(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		err = a.extract(ctx, src, dir)
+	case err != nil:
+		err = fmt.Errorf("look for the code: %w", err)
+	}
+	if err != nil {
+		return err
 	}
 	now := time.Now()
 	_ = os.Chtimes(dir, now, now) // its last use: the oldest goes first
-	a.trees.hold(key)
-	w.tree = key
-	a.evict()
-	return dir, a.sample(dir, w)
+	return nil
 }
 
 // extract writes a commit's tree under a temporary name, then gives it its own:
@@ -120,37 +136,34 @@ func treeKey(src messages.Source) string {
 // trees counts the uses of shared extractions, and lets one caller at a time
 // make one.
 type trees struct {
-	mu    sync.Mutex
-	used  map[string]int
-	locks map[string]*sync.Mutex
+	mu  sync.Mutex
+	all map[string]*tree
 }
 
-func (t *trees) lock(key string) (unlock func()) {
-	t.mu.Lock()
-	if t.locks == nil {
-		t.locks = map[string]*sync.Mutex{}
-	}
-	l := t.locks[key]
-	if l == nil {
-		l = &sync.Mutex{}
-		t.locks[key] = l
-	}
-	t.mu.Unlock()
-	l.Lock()
-	return l.Unlock
+type tree struct {
+	uses int
+	gate chan struct{} // full while somebody makes it
 }
 
-func (t *trees) hold(key string) {
+func (t *trees) hold(key string) *tree {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.used[key]++
+	held := t.all[key]
+	if held == nil {
+		held = &tree{gate: make(chan struct{}, 1)}
+		t.all[key] = held
+	}
+	held.uses++
+	return held
 }
 
 func (t *trees) letGo(key string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.used[key]--; t.used[key] <= 0 {
-		delete(t.used, key)
+	if held := t.all[key]; held != nil {
+		if held.uses--; held.uses <= 0 {
+			delete(t.all, key)
+		}
 	}
 }
 
@@ -162,41 +175,60 @@ func (a *Area) evict() {
 	if err != nil || len(entries) <= a.cfg.Trees {
 		return
 	}
-	type tree struct {
+	type last struct {
 		name string
 		used time.Time
 	}
-	var old []tree
+	var old []last
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil {
-			old = append(old, tree{e.Name(), info.ModTime()})
+			old = append(old, last{e.Name(), info.ModTime()})
 		}
 	}
-	slices.SortFunc(old, func(x, y tree) int { return x.used.Compare(y.used) })
-	for _, t := range old[:len(old)-a.cfg.Trees] {
-		a.trees.mu.Lock()
-		if a.trees.used[t.name] == 0 {
-			// Out of sight first: a tree under its own name is whole.
-			gone := filepath.Join(a.cfg.Cache, "tmp", "gone-"+t.name)
-			if os.Rename(filepath.Join(root, t.name), gone) == nil {
-				_ = removeAll(gone) // or at the next start
-			}
-		}
-		a.trees.mu.Unlock()
+	slices.SortFunc(old, func(x, y last) int { return x.used.Compare(y.used) })
+	for _, t := range old[:max(len(old)-a.cfg.Trees, 0)] {
+		a.evictOne(root, t.name)
 	}
 }
 
-// clearTemporary removes what a killed worker left half made.
-func (a *Area) clearTemporary() error {
-	tmp := filepath.Join(a.cfg.Cache, "tmp")
-	entries, err := os.ReadDir(tmp)
-	if err != nil {
-		return fmt.Errorf("clear the cache: %w", err)
+// evictOne takes a tree out of sight first: one under its own name is whole.
+func (a *Area) evictOne(root, name string) {
+	gone := filepath.Join(a.cfg.Cache, "tmp", "gone-"+name)
+	a.trees.mu.Lock()
+	idle := a.trees.all[name] == nil
+	if idle {
+		idle = os.Rename(filepath.Join(root, name), gone) == nil
 	}
-	for _, e := range entries {
-		if err := removeAll(filepath.Join(tmp, e.Name())); err != nil {
+	a.trees.mu.Unlock()
+	if idle {
+		_ = removeAll(gone) // or at the next start
+	}
+}
+
+// clearCache removes what a killed worker left half made. After a restart of
+// the machine it removes all: nothing there was synced.
+func (a *Area) clearCache() error {
+	tmp, code := filepath.Join(a.cfg.Cache, "tmp"), filepath.Join(a.cfg.Cache, "code")
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	note := filepath.Join(a.cfg.Cache, "boot")
+	before, _ := os.ReadFile(note)
+	clear := []string{tmp}
+	if len(boot) == 0 || string(before) != string(boot) {
+		clear = append(clear, code)
+	}
+	for _, dir := range clear {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
 			return fmt.Errorf("clear the cache: %w", err)
 		}
+		for _, e := range entries {
+			if err := removeAll(filepath.Join(dir, e.Name())); err != nil {
+				return fmt.Errorf("clear the cache: %w", err)
+			}
+		}
+	}
+	if err := os.WriteFile(note, boot, 0o600); err != nil {
+		return fmt.Errorf("clear the cache: %w", err)
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -18,17 +18,16 @@ import (
 // copyFolder copies a study's working folder: all but what the project's
 // patterns name as outputs, and what is ours or git's.
 func copyFolder(ctx context.Context, folder string, patterns []string, dir string) error {
-	skip := func(rel string) bool {
-		switch first, _, _ := strings.Cut(rel, "/"); first {
+	folder, err := filepath.EvalSymlinks(folder)
+	if err != nil {
+		return fmt.Errorf("copy the study's folder: %w", err)
+	}
+	skip := func(rel string, folder bool) bool {
+		switch rel {
 		case ".git", ".sluice", "metadata":
 			return true
 		}
-		for _, p := range patterns {
-			if messages.Glob(p, rel) {
-				return true
-			}
-		}
-		return false
+		return !folder && slices.ContainsFunc(patterns, func(p string) bool { return messages.Glob(p, rel) })
 	}
 	if err := copyTree(ctx, folder, dir, skip); err != nil {
 		return fmt.Errorf("copy the study's folder: %w", err)
@@ -38,7 +37,7 @@ func copyFolder(ctx context.Context, folder string, patterns []string, dir strin
 
 // copyTree copies folders, regular files and links as they are; other things
 // are left out. Nothing is followed.
-func copyTree(ctx context.Context, from, to string, skip func(rel string) bool) error {
+func copyTree(ctx context.Context, from, to string, skip func(rel string, folder bool) bool) error {
 	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
@@ -53,7 +52,7 @@ func copyTree(ctx context.Context, from, to string, skip func(rel string) bool) 
 		if err != nil || rel == "." {
 			return err
 		}
-		if skip != nil && skip(rel) {
+		if skip != nil && skip(rel, d.IsDir()) {
 			if d.IsDir() {
 				return fs.SkipDir
 			}
@@ -109,14 +108,14 @@ func (a *Area) copyAll(ctx context.Context, w *Workspace, code, inputs string) e
 	if err := a.finishTree(w.files, nil); err != nil {
 		return err
 	}
-	before, err := stamps(w.files)
+	before, err := stamps(ctx, w.files)
 	if err != nil {
 		return err
 	}
 	if err := writeBefore(filepath.Join(w.Dir, "before.jsonl"), before); err != nil {
 		return err
 	}
-	w.before, w.Mount = before, w.files
+	w.before, w.given, w.Mount = before, sizes(before), w.files
 	return nil
 }
 
@@ -137,7 +136,7 @@ func merge(from, to string) error {
 			}
 			continue
 		case err == nil:
-			if err := os.RemoveAll(target); err != nil {
+			if err := removeAll(target); err != nil {
 				return err
 			}
 		case !errors.Is(err, fs.ErrNotExist):

@@ -27,42 +27,66 @@ func (a *Area) layInputs(ctx context.Context, action *messages.Action, dir strin
 		return fmt.Errorf("open workspace %s: %w", action.Workspace, err)
 	}
 	defer high.Close()
-	made := map[string]bool{}
 	laid := map[messages.Path]bool{}
 	for _, in := range action.Inputs {
 		manifest, err := a.manifest(in)
 		if err != nil {
 			return fmt.Errorf("read what job %s of action %s left: %w", in.Job, in.Action, err)
 		}
-		var copies errgroup.Group
-		copies.SetLimit(2)
-		for _, f := range manifest.Files {
-			if laid[f.Path] || f.Path.Check() != nil {
-				continue
+		if err := a.layFiles(ctx, manifest.Files, high, dir, w, laid); err != nil {
+			var bad *badInput
+			if errors.As(err, &bad) {
+				err = fmt.Errorf("file %s of action %s in workspace %s, as requested for job %s: %w", bad.path, in.Action, action.Workspace, action.Job, bad.err)
 			}
-			laid[f.Path] = true
-			if err := makeParents(dir, string(f.Path), made, a.own); err != nil {
-				return err
-			}
-			w.Bytes += f.Size
-			if len(w.Given) < messages.MaxGiven && len(f.Path) < 200 {
-				w.Given = append(w.Given, f.Path)
-			}
-			copies.Go(func() error {
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				if err := a.layInput(high, f, filepath.Join(dir, string(f.Path))); err != nil {
-					return fmt.Errorf("file %s of action %s in workspace %s, as requested for job %s: %w", f.Path, in.Action, action.Workspace, action.Job, err)
-				}
-				return nil
-			})
-		}
-		if err := copies.Wait(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// A badInput is a file of the tier that is not as its job left it.
+type badInput struct {
+	path messages.Path
+	err  error
+}
+
+func (b *badInput) Error() string { return fmt.Sprintf("file %s: %v", b.path, b.err) }
+func (b *badInput) Unwrap() error { return b.err }
+
+// layFiles copies the files of one job, two at a time.
+func (a *Area) layFiles(ctx context.Context, files []messages.ManifestFile, high *os.File, dir string, w *Workspace, laid map[messages.Path]bool) error {
+	copies, going := errgroup.WithContext(ctx)
+	copies.SetLimit(2)
+	made := map[string]bool{}
+	for _, f := range files {
+		if going.Err() != nil {
+			break
+		}
+		if laid[f.Path] {
+			continue
+		}
+		laid[f.Path] = true
+		if err := makeParents(dir, string(f.Path), made, a.own); err != nil {
+			return errors.Join(err, copies.Wait())
+		}
+		w.Bytes += f.Size
+		if len(w.Given) < messages.MaxGiven {
+			w.Given = append(w.Given, f.Path)
+		}
+		copies.Go(func() error {
+			if going.Err() != nil {
+				return context.Cause(going)
+			}
+			if err := a.layInput(high, f, filepath.Join(dir, string(f.Path))); err != nil {
+				return &badInput{f.Path, err}
+			}
+			return nil
+		})
+	}
+	if err := copies.Wait(); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
 }
 
 // manifest reads the manifest of an input and compares it with the commit's

@@ -1,11 +1,12 @@
 package staging
 
 import (
-	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +24,11 @@ func (a *Area) mount(w *Workspace, lower ...string) error {
 			return fmt.Errorf("make staging: %w", err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(w.Dir, "lower"), []byte(strings.Join(lower, "\n")+"\n"), 0o600); err != nil {
+	names, err := json.Marshal(lower)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(w.Dir, "lower.json"), names, 0o600)
+	}
+	if err != nil {
 		return fmt.Errorf("make staging: %w", err)
 	}
 	if err := mountOverlay(mount, w.files, work, lower); err != nil {
@@ -33,8 +38,25 @@ func (a *Area) mount(w *Workspace, lower ...string) error {
 	return nil
 }
 
+// mountOverlay names the layers by descriptors: a path may hold commas and
+// colons, which mean something in the options of a mount, and may be long.
 func mountOverlay(target, upper, work string, lower []string) error {
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,redirect_dir=off,metacopy=off,index=off", strings.Join(lower, ":"), upper, work)
+	var opened []*os.File
+	defer func() {
+		for _, f := range opened {
+			_ = f.Close()
+		}
+	}()
+	var names []string
+	for _, dir := range append([]string{upper, work}, lower...) {
+		f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("mount overlay on %s: %w", target, err)
+		}
+		opened = append(opened, f)
+		names = append(names, fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	}
+	options := fmt.Sprintf("upperdir=%s,workdir=%s,lowerdir=%s,redirect_dir=off,metacopy=off,index=off", names[0], names[1], strings.Join(names[2:], ":"))
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
 	err := unix.Mount("overlay", target, "overlay", flags, options+",volatile")
 	if errors.Is(err, unix.EINVAL) { // before Linux 5.10
@@ -46,17 +68,24 @@ func mountOverlay(target, upper, work string, lower []string) error {
 	return nil
 }
 
-// probeOverlay mounts one beneath root and takes it away.
-func probeOverlay(root string) error {
-	dir, err := os.MkdirTemp(root, ".probe-")
-	if err != nil {
+// mounted reports whether an overlay is mounted on a folder.
+func mounted(path string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(path, &st) == nil && st.Type == unix.OVERLAYFS_SUPER_MAGIC
+}
+
+// probeOverlay mounts one beneath root and takes it away: only there can it be
+// known. The name is this worker's, so a leftover of a killed one goes too.
+func probeOverlay(root, worker string) (err error) {
+	dir := filepath.Join(root, ".probe-"+worker)
+	if err := removeAll(dir); err != nil {
 		return fmt.Errorf("probe for overlays: %w", err)
 	}
-	defer func() { _ = removeAll(dir) }() // a leftover is swept later
+	defer func() { err = errors.Join(err, removeAll(dir)) }()
 	var paths [4]string
 	for i, name := range []string{"lower", "upper", "work", "mount"} {
 		paths[i] = filepath.Join(dir, name)
-		if err := os.Mkdir(paths[i], 0o755); err != nil {
+		if err := os.MkdirAll(paths[i], 0o755); err != nil {
 			return fmt.Errorf("probe for overlays: %w", err)
 		}
 	}
@@ -64,16 +93,6 @@ func probeOverlay(root string) error {
 		return err
 	}
 	return unmount(paths[3])
-}
-
-// unmount takes a mount away, also one that something still looks into. What
-// is not mounted is no error.
-func unmount(path string) error {
-	err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-	if err == nil || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPERM) && os.Geteuid() != 0 {
-		return nil
-	}
-	return fmt.Errorf("unmount %s: %w", path, err)
 }
 
 // Sweep removes what attempts that nobody knows any more left in staging:
@@ -96,8 +115,9 @@ func (a *Area) Sweep(known func(job messages.JobID, attempt int) bool) error {
 			continue
 		}
 		for _, n := range attempts {
-			var attempt int
-			if _, err := fmt.Sscanf(n.Name(), "%d", &attempt); err != nil || known(job, attempt) || !a.owns(job, attempt) {
+			name, _, _ := strings.Cut(n.Name(), deep)
+			attempt, err := strconv.Atoi(name)
+			if err != nil || known(job, attempt) || name == n.Name() && !a.owns(job, attempt) {
 				continue
 			}
 			errs = append(errs, a.Remove(job, attempt))
@@ -109,47 +129,4 @@ func (a *Area) Sweep(known func(job messages.JobID, attempt int) bool) error {
 func (a *Area) owns(job messages.JobID, attempt int) bool {
 	owner, err := os.ReadFile(filepath.Join(a.Dir(job, attempt), "owner"))
 	return err == nil && string(owner) == a.cfg.Worker
-}
-
-// mounts lists the mount points beneath a folder.
-func mounts(root string) ([]string, error) {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var found []string
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) > 4 && strings.HasPrefix(fields[4], root+"/") {
-			found = append(found, fields[4])
-		}
-	}
-	return found, lines.Err()
-}
-
-// removeAll deletes a tree whose folders a container may have made unreadable.
-// It never follows a link, and never a mount.
-func removeAll(dir string) error {
-	inside, err := mounts(dir)
-	if err != nil {
-		return err
-	}
-	for _, m := range inside {
-		if err := unmount(m); err != nil {
-			return err
-		}
-	}
-	if err := os.RemoveAll(dir); err == nil || !errors.Is(err, os.ErrPermission) {
-		return err
-	}
-	// Not root: folders without permission for their owner are opened up.
-	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if d != nil && d.IsDir() {
-			_ = os.Chmod(path, 0o700)
-		}
-		return nil
-	})
-	return os.RemoveAll(dir)
 }

@@ -18,13 +18,13 @@ package staging
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/rs/zerolog"
 
@@ -52,9 +52,9 @@ func (c Config) Check() error {
 		if !filepath.IsAbs(p.path) {
 			errs = append(errs, fmt.Errorf("%s: %s is not an absolute path", p.name, messages.Quote(p.path)))
 		}
-		if strings.ContainsAny(p.path, ",:\\\n\x00") {
-			errs = append(errs, fmt.Errorf("%s: %s has a character that a mount cannot take", p.name, messages.Quote(p.path)))
-		}
+	}
+	if messages.CheckWorker(c.Worker) != nil {
+		errs = append(errs, messages.CheckWorker(c.Worker))
 	}
 	if c.High == nil {
 		errs = append(errs, errors.New("high: no folder is set"))
@@ -92,12 +92,12 @@ func Open(cfg Config, code Code) (*Area, error) {
 			return nil, fmt.Errorf("make staging: %w", err)
 		}
 	}
-	a := &Area{cfg: cfg, code: code, trees: trees{used: map[string]int{}, mu: sync.Mutex{}}}
-	if err := a.clearTemporary(); err != nil {
+	a := &Area{cfg: cfg, code: code, trees: trees{all: map[string]*tree{}}}
+	if err := a.clearCache(); err != nil {
 		return nil, err
 	}
 	if !cfg.Copy {
-		err := probeOverlay(cfg.Root)
+		err := probeOverlay(cfg.Root, cfg.Worker)
 		a.overlay = err == nil
 		if err != nil {
 			cfg.Log.Warn().Err(err).Msg("no overlay can be mounted here: each attempt's code and inputs are copied")
@@ -120,10 +120,12 @@ type Workspace struct {
 	Mount string          // what the container gets
 	Given []messages.Path // a sample of what was laid out
 	Bytes int64           // of the inputs
+	Limit int64           // of the bytes that Inspect lists; 0 is none
 
 	files  string
 	lower  []string // of the overlay, the uppermost first
 	before map[messages.Path]stamp
+	given  int64  // bytes that lay in files before the attempt began
 	tree   string // key of the shared extraction in use
 }
 
@@ -169,33 +171,46 @@ func (a *Area) prepare(ctx context.Context, action *messages.Action, w *Workspac
 }
 
 // Resume describes the workspace of an attempt whose container outlived its
-// worker. Overlays only: without one, the listing from before is lost.
+// worker.
 func (a *Area) Resume(job messages.JobID, attempt int, given []messages.Path) (*Workspace, error) {
+	if err := job.Check(); err != nil {
+		return nil, err
+	}
 	dir := a.Dir(job, attempt)
-	w := &Workspace{Dir: dir, files: filepath.Join(dir, "files"), Mount: filepath.Join(dir, "workspace"), Given: given}
-	if _, err := os.Stat(w.files); err != nil {
+	w := &Workspace{Dir: dir, files: filepath.Join(dir, "files"), Given: given}
+	if err := a.resume(w); err != nil {
 		return nil, fmt.Errorf("resume attempt %d of %s: %w", attempt, job, err)
 	}
-	lower, err := os.ReadFile(filepath.Join(dir, "lower"))
+	return w, nil
+}
+
+func (a *Area) resume(w *Workspace) error {
+	if _, err := os.Stat(w.files); err != nil {
+		return err
+	}
+	data, err := os.ReadFile(filepath.Join(w.Dir, "lower.json"))
 	if errors.Is(err, os.ErrNotExist) {
-		before, err := readBefore(filepath.Join(dir, "before.jsonl"))
-		if err != nil {
-			return nil, fmt.Errorf("resume attempt %d of %s: %w", attempt, job, err)
-		}
-		w.before, w.Mount = before, w.files
-		return w, nil
+		w.Mount = w.files
+		w.before, err = readBefore(filepath.Join(w.Dir, "before.jsonl"))
+		w.given = sizes(w.before)
+		return err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("resume attempt %d of %s: %w", attempt, job, err)
+		return err
 	}
-	w.lower = strings.Split(strings.TrimSpace(string(lower)), "\n")
+	if err := json.Unmarshal(data, &w.lower); err != nil {
+		return err
+	}
+	if w.Mount = filepath.Join(w.Dir, "workspace"); !mounted(w.Mount) {
+		return errors.New("its overlay is not mounted any more")
+	}
 	for _, l := range w.lower {
 		if key, ok := strings.CutPrefix(l, filepath.Join(a.cfg.Cache, "code")+"/"); ok {
 			w.tree = key
 			a.trees.hold(key)
 		}
 	}
-	return w, nil
+	return nil
 }
 
 // Release ends the use of a workspace's mount, once its container is gone and

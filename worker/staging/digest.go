@@ -1,0 +1,146 @@
+package staging
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"sluice/messages"
+)
+
+// ErrChanging is wrapped when a file changed while it was read: something
+// still writes, or the disk is at fault.
+var ErrChanging = errors.New("the file changed while it was read")
+
+// digests hashes the regular files, two at a time.
+func digests(ctx context.Context, root *os.File, files []sighting) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(2)
+	const batch = 64
+	for start := 0; start < len(files); start += batch {
+		part := files[start:min(start+batch, len(files))]
+		group.Go(func() error {
+			buf := make([]byte, 256<<10)
+			for i := range part {
+				f := &part[i]
+				if f.Kind != messages.KindFile {
+					continue
+				}
+				var err error
+				if f.Digest, err = digest(ctx, root, f, buf); err != nil {
+					return fmt.Errorf("read %s: %w", f.Path, err)
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// digest hashes one file and makes sure that it stayed as it was seen.
+func digest(ctx context.Context, root *os.File, f *sighting, buf []byte) (string, error) {
+	in, err := openBeneath(root, string(f.Path))
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	if err := sameStamp(in, f.stamp); err != nil {
+		return "", err
+	}
+	sum := sha256.New()
+	n, err := io.CopyBuffer(onlyWriter{sum}, io.LimitReader(reader{ctx, in}, f.Size+1), buf)
+	if err != nil {
+		return "", err
+	}
+	if n != f.Size {
+		return "", ErrChanging
+	}
+	return messages.FormatDigest(sum.Sum(nil)), sameStamp(in, f.stamp)
+}
+
+func sameStamp(f *os.File, want stamp) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	if kindOf(&st) != messages.KindFile || stampOf(&st) != want {
+		return ErrChanging
+	}
+	return nil
+}
+
+type onlyWriter struct{ io.Writer }
+
+// A reader ends with its context: a sparse file may take hours to hash.
+type reader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r reader) Read(b []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.r.Read(b)
+}
+
+// layers are the lower layers of an overlay, the uppermost first.
+type layers []*os.File
+
+func openLayers(paths []string) (layers, error) {
+	var l layers
+	for _, p := range paths {
+		dir, err := os.OpenFile(p, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			l.close()
+			return nil, err
+		}
+		l = append(l, dir)
+	}
+	return l, nil
+}
+
+func (l layers) close() {
+	for _, dir := range l {
+		_ = dir.Close()
+	}
+}
+
+// have reports whether a file of the upper layer is a copy of what the attempt
+// was given: opening a file for writing copies it up.
+func (l layers) have(f messages.File) bool {
+	if f.Kind != messages.KindFile {
+		return false
+	}
+	for _, layer := range l {
+		given, err := openBeneath(layer, string(f.Path))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return false
+		}
+		same := sameAs(given, f)
+		_ = given.Close()
+		return same // the uppermost layer that has it is what the attempt saw
+	}
+	return false
+}
+
+func sameAs(given *os.File, f messages.File) bool {
+	info, err := given.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Size() != f.Size {
+		return false
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, given); err != nil {
+		return false
+	}
+	return messages.FormatDigest(sum.Sum(nil)) == f.Digest
+}

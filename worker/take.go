@@ -1,0 +1,119 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"sluice/messages"
+)
+
+// take asks for actions of one pool while there is room for them.
+func (w *Worker) take(ctx, life context.Context, pool string) error {
+	r := w.rooms[pool]
+	for {
+		if r.free.Acquire(ctx, r.pull()) != nil {
+			return nil // told to stop
+		}
+		d, err := w.next(ctx, pool)
+		if d == nil {
+			r.free.Release(r.pull())
+			if err != nil || ctx.Err() != nil {
+				return err
+			}
+			continue
+		}
+		a := w.accept(life, d, pool)
+		if a == nil {
+			r.free.Release(r.pull())
+			continue
+		}
+		w.hands.Go(func() { w.finish(a, a.perform()) })
+		select {
+		case <-a.fitted:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// next waits for an action of a pool. It returns none when ctx ends or when the
+// worker was told to take nothing meanwhile.
+func (w *Worker) next(ctx context.Context, pool string) (*messages.Delivery, error) {
+	open := w.gate.wait(ctx)
+	if open == nil {
+		return nil, nil
+	}
+	pull, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(open, cancel)()
+	d, err := w.Inboxes[pool].Next(pull)
+	switch {
+	case err != nil && pull.Err() != nil:
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("ask for an action of pool %s: %w", pool, err)
+	}
+	// It may have come with the last breath of the request, or while the engine
+	// died: another worker can have it.
+	w.checkHealth(ctx)
+	if pull.Err() != nil || open.Err() != nil {
+		w.settle(context.WithoutCancel(ctx), d, errors.New("the worker takes nothing now"))
+		return nil, nil
+	}
+	return d, nil
+}
+
+// accept claims the lease of an action's attempt, writes the journal, and
+// settles the message: from then on the lease is all that counts. It returns
+// nil if the attempt is not ours.
+func (w *Worker) accept(life context.Context, d *messages.Delivery, pool string) *attempt {
+	ctx, cancel := context.WithTimeout(life, w.cfg.LeaseTTL)
+	defer cancel()
+	a, err := w.tryAccept(ctx, life, d, pool)
+	if errors.Is(err, errTaken) {
+		w.Log.Debug().Str("subject", d.Subject).Msg("action was taken before")
+		err = nil
+	}
+	if err != nil {
+		w.Log.Warn().Err(err).Str("subject", d.Subject).Msg("action was not taken")
+	}
+	w.settle(life, d, err)
+	return a
+}
+
+// settle ends a delivery. If that fails the message comes again, meets the
+// lease, and is forgotten.
+func (w *Worker) settle(ctx context.Context, d *messages.Delivery, verdict error) {
+	ctx, cancel := context.WithTimeout(ctx, w.cfg.LeaseTTL/4)
+	defer cancel()
+	if err := d.Settle(ctx, verdict); err != nil {
+		w.Log.Debug().Err(err).Str("subject", d.Subject).Msg("action could not be settled")
+	}
+}
+
+func (w *Worker) tryAccept(ctx, life context.Context, d *messages.Delivery, pool string) (*attempt, error) {
+	action := messages.Action{}
+	if err := messages.Decode(d.Data, &action); err != nil {
+		return nil, messages.Park("not an action: %w", err)
+	}
+	if action.Subject() != d.Subject || action.Backend != w.cfg.Backend || action.Pool != pool {
+		return nil, messages.Park("the action is for %s, it came on %s to pool %s of %s", action.Subject(), d.Subject, pool, w.cfg.Backend)
+	}
+	e := &entry{Phase: phaseClaimed, Action: action, Nonce: w.nonce, Claimed: time.Now().UTC(), Boot: bootID()}
+	if w.has(e.attempt()) {
+		return nil, errTaken
+	}
+	hold, err := w.claim(ctx, &action)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.journal.write(e); err != nil {
+		return nil, errors.Join(err, w.journal.remove(e.attempt()), hold.release(ctx))
+	}
+	a := w.newAttempt(life, e, hold)
+	w.add(a)
+	a.log.Info().Msg("attempt was claimed")
+	return a, nil
+}
