@@ -267,8 +267,8 @@ func crashAt(t *testing.T, name string, kind crashKind, step int, before, want m
 			t.Fatal(err)
 		}
 	}
-	if runChild(t, root, name, 0) {
-		t.Fatal("the second child was killed")
+	if err := handle(root, crashConfig(root, kind), second, secondFiles(), 2, false); err != nil {
+		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, visible(t, root)); diff != "" {
 		t.Errorf("after recovery (-calm +got):\n%s", diff)
