@@ -50,6 +50,9 @@ func (s *session) want(ctx context.Context, j *job, code messages.Code, message 
 // that takes a tombstone: from then on no attempt can persist its files. If a
 // commit was there before, the job had finished. Every step can be repeated.
 func (s *session) end(ctx context.Context, j *job, code messages.Code, message string) error {
+	if message == "" && j.record.Wanted == code {
+		message = j.record.Message // written when it was wanted
+	}
 	if j.record.Attempt > 0 {
 		c, err := s.entomb(ctx, j, code)
 		if err != nil {

@@ -47,7 +47,7 @@ func (s *session) leaseChanged(ctx context.Context, j *job) error {
 	s.backend(j.key.backend).dirty = true
 	switch {
 	case j.record.State == messages.Running && j.lease.state == messages.LeaseFenced:
-		return s.retry(ctx, j, j.lease.owner, "the attempt was given up") // a planner before this one did not get further
+		return s.retry(ctx, j, j.lease.owner, lost(j.lease.owner)) // a planner before this one did not get further
 	case j.record.State == messages.Pending && j.lease.state == messages.LeaseHeld:
 		if err := s.halt(ctx, j, j.record.Code); err != nil { // given up, but its worker has it after all
 			return err
@@ -128,11 +128,19 @@ func (s *session) giveUp(ctx context.Context, j *job) error {
 	j.lease = held{state: messages.LeaseFenced, owner: owner, revision: revision}
 	s.log.Warn().Str("job", string(j.key.id)).Int("attempt", j.record.Attempt).Str("worker", owner).Msg("worker is lost; its attempt is given up")
 	if j.record.State == messages.Running {
-		return s.retry(ctx, j, owner, "worker "+owner+" did not renew its lease")
+		return s.retry(ctx, j, owner, lost(owner))
 	}
 	s.backend(j.key.backend).dirty = true
 	s.place(j)
 	return nil
+}
+
+// lost is the reason of an attempt that was fenced.
+func lost(owner string) string {
+	if owner == fencer {
+		return "no worker had it"
+	}
+	return "worker " + owner + " did not renew its lease"
 }
 
 func (s *session) fence(r *messages.Job, owner string, why messages.Code) *messages.Lease {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"sync"
 
 	"sluice/messages"
@@ -73,7 +74,9 @@ func (s *session) say(ctx context.Context, o *messages.Outcome, id string) error
 func (s *session) refuse(ctx context.Context, place messages.Place, id messages.RequestID, code messages.Code, reasons []string) error {
 	o := &messages.Outcome{Kind: messages.OutcomeRejected, Request: id, Backend: place.Backend, Workspace: place.Workspace, Code: code, Reasons: bound(reasons), At: s.Now()}
 	s.log.Info().Str("request", string(id)).Str("backend", place.Backend).Str("code", string(code)).Strs("reasons", o.Reasons).Msg("request rejected")
-	return s.say(ctx, o, fmt.Sprintf("rejected/%s/%s", place.Backend, id))
+	sum := fnv.New64a() // the same id may be refused for another reason
+	_, _ = fmt.Fprint(sum, place.Workspace, code, reasons)
+	return s.say(ctx, o, fmt.Sprintf("rejected/%s/%s/%x", place.Backend, id, sum.Sum64()))
 }
 
 // announce publishes what a plan has come to: accepted or rejected, and

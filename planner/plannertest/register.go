@@ -66,6 +66,12 @@ func (r register[T, P]) put(ctx context.Context, key string, v *T, last messages
 	if err != nil {
 		return 0, err
 	}
+	if key == messages.LeaderKey { // renewed by the clock: not one of the steps that a crash can fall between
+		if err := r.c.alive(ctx); err != nil {
+			return 0, err
+		}
+		return r.c.f.put(r.bucket, key, data, last, ttl)
+	}
 	err = r.c.write(ctx, func() error {
 		revision, err = r.c.f.put(r.bucket, key, data, last, ttl)
 		return err

@@ -174,6 +174,19 @@ func (w *Worker) Lease(a *messages.Action, state messages.LeaseState) {
 	Set(w.t, w.f, "leases", messages.LeaseKey(a.Backend, a.Job, a.Attempt), l, ttl)
 }
 
+// UntilStopped waits until the planner wants an attempt stopped, or ctx ends.
+func (w *Worker) UntilStopped(ctx context.Context, a *messages.Action) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := register[messages.Lease, *messages.Lease]{&Conn{f: w.f}, "leases"}
+	// The connection of a worker never crashes, so this ends only with ctx.
+	_ = r.Watch(ctx, messages.LeaseKey(a.Backend, a.Job, a.Attempt), func(e messages.Entry[messages.Lease]) {
+		if e.Value != nil && e.Value.State != messages.LeaseHeld {
+			cancel()
+		}
+	})
+}
+
 // Say publishes an event of an attempt.
 func (w *Worker) Say(a *messages.Action, stage messages.Stage, reason string) {
 	w.t.Helper()

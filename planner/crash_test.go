@@ -1,0 +1,225 @@
+package planner_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+
+	"sluice/messages"
+	"sluice/planner"
+	"sluice/planner/plannertest"
+)
+
+// troubled is a project in which everything happens that can happen to a job.
+const troubled = `
+version: '5.0'
+actions:
+  extract:
+    run: ehrql:v1 generate-dataset d.py --output output/d.csv
+    outputs: {highly_sensitive: {d: output/d.csv}}
+  flaky:
+    run: python:v2 flaky.py
+    needs: [extract]
+    outputs: {highly_sensitive: {d: output/flaky.csv}}
+  wrong:
+    run: python:v2 wrong.py
+    needs: [extract]
+    outputs: {highly_sensitive: {d: output/wrong.csv}}
+  after_wrong:
+    run: python:v2 after.py
+    needs: [wrong, flaky]
+    outputs: {highly_sensitive: {d: output/after.csv}}
+  after_after:
+    run: python:v2 after_after.py
+    needs: [after_wrong]
+    outputs: {highly_sensitive: {d: output/after_after.csv}}
+  vanishing:
+    run: python:v2 vanishing.py
+    outputs: {highly_sensitive: {d: output/vanishing.csv}}
+  broken:
+    run: python:v2 broken.py
+    outputs: {highly_sensitive: {d: output/broken.csv}}
+  refused:
+    run: nothere:v2 refused.py
+    outputs: {highly_sensitive: {d: output/refused.csv}}
+  endless:
+    run: python:v2 endless.py
+    outputs: {highly_sensitive: {d: output/endless.csv}}
+  after_endless:
+    run: python:v2 after_endless.py
+    needs: [endless]
+    outputs: {highly_sensitive: {d: output/after_endless.csv}}
+`
+
+// An end is all that a job server or an operator could compare afterwards.
+type end struct {
+	Jobs     map[string]string
+	Latest   map[string][]messages.JobID
+	Plans    map[string]string
+	Commits  map[string]string
+	Leases   []messages.LeaseState
+	Queued   []string
+	Told     []string // at least once
+	Unsolved int
+	Dead     []string
+}
+
+// live runs the troubled project to its end with a planner that crashes at its
+// n-th write, and another one after it.
+func live(t *testing.T, n int, after bool) (end, int) {
+	f := plannertest.New()
+	f.Projects[commit] = troubled
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	run := func(conn *plannertest.Conn, ctx context.Context) {
+		log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.Disabled)
+		cfg := planner.DefaultConfig()
+		cfg.LeaderTTL, cfg.LeaderRenew, cfg.Reconcile = time.Minute, 20*time.Second, time.Minute // fewer steps that nothing depends on
+		p, err := planner.New(cfg, conn.Ports(), log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			if err := p.Run(ctx); err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		})
+	}
+	first, crash := context.WithCancel(ctx)
+	conn := f.Connect(n, after, crash)
+	run(conn, first)
+
+	w := f.Worker(t, "w1", "tpp", map[string]float64{"default": 4, "db": 1})
+	wg.Go(func() { w.Serve(ctx, 8, func(a *messages.Action) { perform(ctx, t, f, w, a) }) })
+	src := messages.Source{Repo: "https://github.com/opensafely/study", Branch: "main", Commit: commit}
+	send := func(id messages.RequestID, actions ...string) {
+		r := &messages.Request{ID: id, Backend: "tpp", Workspace: "ws", Source: src, Actions: actions}
+		f.Send(t, r.Subject(), r)
+	}
+	send("r1", "run_all")
+	send("r2", "nope")
+	send("r1", "run_all")
+	<-time.After(2 * time.Minute) // more than the leader key lives
+	run(f.Connect(0, false, nil), ctx)
+	<-time.After(30 * time.Minute)
+	send("r3", "extract", "flaky") // runs both again
+	<-time.After(30 * time.Minute)
+	send("r4", "flaky", "after_endless")
+	send("r5", "run_all") // what has failed, and waits for what r4 runs
+	<-time.After(30 * time.Minute)
+	synctest.Wait()
+	e := look(f)
+	stop()
+	wg.Wait()
+	crash()
+	return e, conn.Writes()
+}
+
+// perform is what the worker does with an action.
+func perform(ctx context.Context, t *testing.T, f *plannertest.Fleet, w *plannertest.Worker, a *messages.Action) {
+	w.Say(a, messages.StagePreparing, "")
+	w.Say(a, messages.StageExecuting, "")
+	switch {
+	case a.Name == "flaky" && a.Attempt == 1, a.Name == "broken":
+		w.Say(a, messages.StageErrored, "the disk is full")
+		w.Lease(a, messages.LeaseReleased)
+	case a.Name == "wrong":
+		w.Persist(a, messages.Result{ExitCode: 3})
+	case a.Name == "vanishing" && a.Attempt == 1:
+		// nobody hears of it again
+	case a.Name == "refused":
+		w.Say(a, messages.StageRefused, "there is no such image")
+		w.Lease(a, messages.LeaseReleased)
+	case a.Name == "endless" && a.Request == "r1":
+		c := &messages.Cancel{Request: a.Request, Backend: "tpp", Workspace: "ws", Actions: []string{"endless", "after_endless"}}
+		f.Send(t, c.Subject(), c)
+		w.UntilStopped(ctx, a)
+		w.Say(a, messages.StageStopped, "")
+		w.Lease(a, messages.LeaseReleased)
+	default:
+		w.Persist(a, ok)
+	}
+}
+
+func look(f *plannertest.Fleet) end {
+	e := end{Jobs: map[string]string{}, Latest: map[string][]messages.JobID{}, Plans: map[string]string{}, Commits: map[string]string{}, Queued: f.Queued(), Unsolved: f.Waiting()}
+	for _, j := range plannertest.All[messages.Job](f, "jobs", "*.*.*") {
+		var lost []string
+		for _, l := range j.Lost {
+			lost = append(lost, fmt.Sprint(l.Attempt, l.Worker, l.Reason))
+		}
+		e.Jobs[string(j.Request)+" "+j.Action] = fmt.Sprint(j.Code, j.Message, j.Wanted, j.Attempt, lost, j.Manifest, len(j.Inputs))
+	}
+	for key, l := range plannertest.All[messages.Latest](f, "jobs", "*.*.latest.*") {
+		e.Latest[key] = l.Jobs
+	}
+	for key, p := range plannertest.All[messages.Plan](f, "jobs", "*.*.request.*") {
+		e.Plans[key] = fmt.Sprint(p.Code, p.Reasons, len(p.Jobs), p.Done, p.Finished)
+	}
+	for key, c := range plannertest.All[messages.Commit](f, "commits", ">") {
+		e.Commits[key] = fmt.Sprint(c.Attempt, c.Code)
+	}
+	for _, l := range plannertest.All[messages.Lease](f, "leases", ">") {
+		e.Leases = append(e.Leases, l.State)
+	}
+	slices.Sort(e.Leases)
+	for _, o := range f.Outcomes {
+		line := string(o.Request) + " " + string(o.Kind)
+		if o.Job != nil && o.Job.State.Final() {
+			line += " " + o.Job.Action + " " + string(o.Job.Code)
+		}
+		e.Told = append(e.Told, line)
+	}
+	slices.Sort(e.Told)
+	e.Told = slices.Compact(e.Told)
+	for _, l := range f.Dead {
+		e.Dead = append(e.Dead, l.Subject+" "+l.Reason)
+	}
+	slices.Sort(e.Dead)
+	e.Dead = slices.Compact(e.Dead)
+	return e
+}
+
+// TestCrashAnywhere: whatever write a planner dies at, before or after it takes
+// effect, the one after it brings everything to the same end (I2, I4).
+func TestCrashAnywhere(t *testing.T) {
+	t.Parallel()
+	var want end
+	writes := 0
+	synctest.Test(t, func(t *testing.T) { want, writes = live(t, 0, false) })
+	for action, code := range map[string]string{
+		"extract": "succeeded", "flaky": "succeeded", "wrong": "nonzero_exit", "after_wrong": "dependency_failed", "after_after": "dependency_failed",
+		"vanishing": "succeeded", "broken": "internal_error", "refused": "job_error", "endless": "cancelled_by_user", "after_endless": "cancelled_by_user",
+	} {
+		if got := want.Jobs["r1 "+action]; len(got) < len(code) || got[:len(code)] != code {
+			t.Errorf("without a crash %s ended as %s, want %s", action, got, code)
+		}
+	}
+	if len(want.Queued) != 0 || want.Unsolved != 0 || len(want.Dead) != 2 {
+		t.Errorf("without a crash: queued %v, unsolved %d, dead %v", want.Queued, want.Unsolved, want.Dead)
+	}
+	if writes < 60 {
+		t.Fatalf("only %d writes were made; the test does not see them all", writes)
+	}
+	t.Logf("%d writes", writes)
+	for n := 1; n <= writes; n++ {
+		for _, after := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				got, _ := live(t, n, after)
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("crash at write %d (after it took effect: %v): the end is another (-want +got):\n%s", n, after, diff)
+				}
+			})
+			if t.Failed() {
+				t.FailNow()
+			}
+		}
+	}
+}
