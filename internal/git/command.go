@@ -110,6 +110,19 @@ func (m *Mirrors) start(ctx context.Context, c call) (*process, error) {
 	return p, nil
 }
 
+// begin starts git; it is not finished if that fails.
+func (p *process) begin() error {
+	err := p.cmd.Start()
+	if err == nil {
+		return nil
+	}
+	if cause := context.Cause(p.ctx); cause != nil {
+		err = cause
+	}
+	p.cancel()
+	return fmt.Errorf("git %s: %w", p.command, err)
+}
+
 // finish waits for git and explains its end. Failed is what went wrong on our
 // side meanwhile: it makes git stop, and is the error then, unless git had
 // ended early by itself and has the better reason.
@@ -151,9 +164,8 @@ func (m *Mirrors) run(ctx context.Context, c call) ([]byte, error) {
 	}
 	stdout := bounded{limit: maxStdout}
 	p.cmd.Stdout = &stdout
-	if err := p.cmd.Start(); err != nil {
-		p.cancel()
-		return nil, fmt.Errorf("start git %s: %w", p.command, err)
+	if err := p.begin(); err != nil {
+		return nil, err
 	}
 	if err := p.finish(nil); err != nil {
 		return nil, err

@@ -37,7 +37,7 @@ func (m *Mirrors) Extract(ctx context.Context, repo, commit, dir string) (err er
 	if err != nil {
 		return fmt.Errorf("extract commit %s: %w", commit, err)
 	}
-	defer func() { err = errors.Join(err, root.Close()) }()
+	defer closing(root, &err)
 	w := writer{root: root, made: map[string]bool{".": true}}
 	if err := w.checkEmpty(); err != nil {
 		return fmt.Errorf("extract commit %s into %s: %w", commit, dir, err)
@@ -121,7 +121,7 @@ func (w writer) file(e entry, r io.Reader) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
+	defer closing(f, &err)
 	if _, err := io.Copy(f, r); err != nil {
 		return fmt.Errorf("write %s: %w", e.path, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"syscall"
@@ -50,7 +51,7 @@ func (m *Mirrors) locked(ctx context.Context, mir mirror, work func(lock *os.Fil
 	if err != nil {
 		return fmt.Errorf("wait for mirror %s: %w", mir.dir, err)
 	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
+	defer closing(lock, &err)
 	return work(lock)
 }
 
@@ -93,5 +94,12 @@ func flock(f *os.File, how int) error {
 		if err := syscall.Flock(int(f.Fd()), how); !errors.Is(err, syscall.EINTR) {
 			return err
 		}
+	}
+}
+
+// closing closes, and tells if that is the first thing to go wrong.
+func closing(c io.Closer, err *error) {
+	if e := c.Close(); *err == nil {
+		*err = e
 	}
 }

@@ -81,9 +81,8 @@ func (m *Mirrors) tree(ctx context.Context, mir mirror, commit string) ([]entry,
 		p.cancel()
 		return nil, err
 	}
-	if err := p.cmd.Start(); err != nil {
-		p.cancel()
-		return nil, fmt.Errorf("start git: %w", err)
+	if err := p.begin(); err != nil {
+		return nil, err
 	}
 	entries, err := readTree(stdout, commit, m.Limits)
 	if err := p.finish(err); err != nil {
@@ -226,9 +225,8 @@ func (m *Mirrors) blobs(ctx context.Context, mir mirror, entries []entry, handle
 		p.cancel()
 		return err
 	}
-	if err := p.cmd.Start(); err != nil {
-		p.cancel()
-		return fmt.Errorf("start git: %w", err)
+	if err := p.begin(); err != nil {
+		return err
 	}
 	return p.finish(readBlobs(stdout, entries, handle))
 }
