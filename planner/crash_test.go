@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -79,7 +80,7 @@ func live(t *testing.T, n int, after bool) (end, int) {
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	run := func(conn *plannertest.Conn, ctx context.Context) {
-		log := zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.Disabled)
+		log := zerolog.New(strict{t}).Level(zerolog.ErrorLevel)
 		cfg := planner.DefaultConfig()
 		cfg.LeaderTTL, cfg.LeaderRenew, cfg.Reconcile = time.Minute, 20*time.Second, time.Minute // fewer steps that nothing depends on
 		p, err := planner.New(cfg, conn.Ports(), log)
@@ -120,6 +121,16 @@ func live(t *testing.T, n int, after bool) (end, int) {
 	wg.Wait()
 	crash()
 	return e, conn.Writes()
+}
+
+// A strict log takes no other error than the crash.
+type strict struct{ t *testing.T }
+
+func (s strict) Write(line []byte) (int, error) {
+	if !strings.Contains(string(line), plannertest.ErrCrashed.Error()) {
+		s.t.Errorf("a planner logs: %s", line)
+	}
+	return len(line), nil
 }
 
 // perform is what the worker does with an action.

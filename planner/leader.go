@@ -18,7 +18,6 @@ type reign struct {
 	value    messages.Leader
 	revision messages.Revision
 	renewed  time.Time     // when the last renewal was confirmed, by this machine's clock
-	before   time.Time     // when the planner before this one was last seen, by the server's clock
 	ahead    time.Duration // of the server's clock, against this machine's
 }
 
@@ -72,7 +71,6 @@ func (p *Planner) claim(ctx context.Context, r *reign) (bool, error) {
 	case err != nil:
 		return false, fmt.Errorf("read the leader: %w", err)
 	case entry.Expired:
-		r.before = entry.At.Add(-p.cfg.LeaderTTL)
 		r.revision, err = p.Leader.Update(ctx, messages.LeaderKey, &r.value, entry.Revision, p.cfg.LeaderTTL)
 	default:
 		return false, nil

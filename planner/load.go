@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"sluice/messages"
 )
@@ -83,8 +82,8 @@ func (s *session) loadFleet(ctx context.Context) error {
 }
 
 // loadPlans finds the requests that are not finished, goes on with those whose
-// plans are not done, and tells of the rest what the planner before this one
-// may not have told.
+// plans are not done, and tells of the rest again: nobody knows how far the
+// planner before this one got with telling.
 func (s *session) loadPlans(ctx context.Context) (undone map[requestKey]bool, open map[requestKey]*request, err error) {
 	undone, open = map[requestKey]bool{}, map[requestKey]*request{}
 	var drafts []draft
@@ -100,9 +99,7 @@ func (s *session) loadPlans(ctx context.Context) (undone map[requestKey]bool, op
 			drafts = append(drafts, d)
 		default:
 			open[key] = &request{workspace: e.Value.Request.Workspace}
-			if e.At.After(s.toldSince()) {
-				s.teller.add(func(ctx context.Context) error { return s.announce(ctx, d) })
-			}
+			s.teller.add(func(ctx context.Context) error { return s.announce(ctx, d) })
 		}
 	})
 	if err != nil {
@@ -120,7 +117,8 @@ func (s *session) loadJobs(ctx context.Context, open map[requestKey]*request) (m
 	records := map[jobKey]messages.Entry[messages.Job]{}
 	err := s.Jobs.All(ctx, "*.*.*", func(e messages.Entry[messages.Job]) {
 		key := keyOf(e.Value)
-		if open[requestKey{key.backend, e.Value.Request}] != nil && e.Value.Code != messages.Created && e.Value.Updated.After(s.toldSince()) {
+		untouched := e.Value.State == messages.Pending && e.Value.Updated.Equal(e.Value.Created)
+		if open[requestKey{key.backend, e.Value.Request}] != nil && !untouched {
 			s.teller.add(func(ctx context.Context) error { return s.tell(ctx, e.Value, e.Revision) })
 		}
 		if e.Value.State.Final() {
@@ -138,10 +136,6 @@ func (s *session) loadJobs(ctx context.Context, open map[requestKey]*request) (m
 func pastOf(j *messages.Job) ended {
 	return ended{action: j.Action, state: j.State, created: j.Created, manifest: j.Manifest}
 }
-
-// toldSince is the time before which the planner before this one has told all
-// outcomes: it cannot have died much before it was last seen.
-func (s *session) toldSince() time.Time { return s.reigned.before.Add(-time.Minute) }
 
 // loadRequests counts the open jobs of each request.
 func (s *session) loadRequests(open map[requestKey]*request, known []*job) {

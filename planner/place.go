@@ -20,7 +20,7 @@ func (s *session) place(j *job) {
 		return
 	}
 	if j.doom != "" {
-		s.doomed = append(s.doomed, j)
+		s.doomed[j] = true
 		return
 	}
 	code, ready, again := s.standby(b, j)
@@ -84,10 +84,12 @@ func (s *session) retryAt(r *messages.Job) time.Time {
 // cascade ends jobs whose needs have failed, and what needs those, and so on.
 func (s *session) cascade(ctx context.Context) error {
 	const most = 256 // at a time; the rest has its turn soon
-	list := s.doomed[:min(len(s.doomed), most)]
-	s.doomed = s.doomed[len(list):]
-	alive := list[:0:0]
-	for _, j := range list {
+	alive := make([]*job, 0, min(len(s.doomed), most))
+	for j := range s.doomed {
+		if len(alive) == most {
+			break
+		}
+		delete(s.doomed, j)
 		if s.jobs[j.key] == j && j.record.State == messages.Pending && j.record.Wanted == "" {
 			alive = append(alive, j)
 		}

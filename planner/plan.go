@@ -32,14 +32,18 @@ func (s *session) later(ctx context.Context, d draft, cause error) error {
 }
 
 // pursue goes on with a plan that is not done, unless somebody does already.
-func (s *session) pursue(d draft) {
-	if _, taken := s.pursued.LoadOrStore(d.key, true); taken {
-		return
+// The channel is closed when it is.
+func (s *session) pursue(d draft) <-chan struct{} {
+	done := make(chan struct{})
+	if going, taken := s.pursued.LoadOrStore(d.key, done); taken {
+		return going.(chan struct{})
 	}
 	s.group.Go(func() error {
+		defer close(done)
 		defer s.pursued.Delete(d.key)
 		return s.pursuit(s.ctx, d)
 	})
+	return done
 }
 
 // pursuit tries until the plan is done, or the request is given up.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"sluice/messages"
 )
@@ -133,7 +134,14 @@ func (s *session) repeated(ctx context.Context, place messages.Place, d draft, r
 	case first.Commit != req.Commit:
 		return s.refuse(ctx, place, req.ID, messages.InvalidRequest, inconsistent(req.ID, "commit", first.Commit))
 	case d.plan.Code == "" && !d.plan.Done:
-		s.pursue(d)
+		timer := time.NewTimer(s.cfg.SourceWait) // what comes after it should find its jobs
+		defer timer.Stop()
+		select {
+		case <-s.pursue(d):
+		case <-timer.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		return nil
 	}
 	s.teller.add(func(ctx context.Context) error { return s.announce(ctx, d) })

@@ -22,7 +22,7 @@ type session struct {
 	ended    <-chan struct{}
 	group    *errgroup.Group
 	planning sync.Mutex // held from the look at the newest jobs until a plan's jobs are known
-	pursued  sync.Map   // keys of plans that a goroutine works on
+	pursued  sync.Map   // by key, plans that a goroutine works on: a channel that is closed at the end
 	sources  *sources
 	teller   *teller
 

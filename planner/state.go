@@ -19,13 +19,13 @@ type state struct {
 	backends map[string]*backend
 	orphans  map[leaseKey]*orphan
 	alarms   map[*job]time.Time
-	doomed   []*job // whose needs have failed
+	doomed   map[*job]bool // whose needs have failed
 }
 
 func newState(now time.Time) state {
 	return state{
 		since: now, jobs: map[jobKey]*job{}, waiters: map[jobKey][]*job{}, past: map[jobKey]ended{}, latest: map[latestKey]*latest{},
-		requests: map[requestKey]*request{}, backends: map[string]*backend{}, orphans: map[leaseKey]*orphan{}, alarms: map[*job]time.Time{},
+		requests: map[requestKey]*request{}, backends: map[string]*backend{}, orphans: map[leaseKey]*orphan{}, alarms: map[*job]time.Time{}, doomed: map[*job]bool{},
 	}
 }
 
