@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,7 +13,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
-	"github.com/docker/docker/pkg/stdcopy"
 
 	"sluice/messages"
 	"sluice/worker"
@@ -26,9 +24,10 @@ type box struct {
 	id      string
 	attempt worker.Attempt
 
-	mu   sync.Mutex
-	next <-chan container.WaitResponse // registered before the start, for the first Wait
-	fail <-chan error
+	mu     sync.Mutex
+	next   <-chan container.WaitResponse // registered before the start, for the first Wait
+	fail   <-chan error
+	cancel context.CancelFunc // of what was registered
 }
 
 // Start creates and starts the container of an attempt. One that an earlier
@@ -41,15 +40,12 @@ func (r *Runtime) Start(ctx context.Context, spec worker.Spec) (worker.Container
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("create container: %w", err)
+		return nil, r.explainCreate(spec, err)
 	}
 	b := &box{r: r, id: id, attempt: spec.Attempt}
-	// The wait outlives this call: it must be registered before the start.
-	b.next, b.fail = r.cli.ContainerWait(context.WithoutCancel(ctx), id, container.WaitConditionNextExit)
-	startCtx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-	defer cancel()
-	if err := r.cli.ContainerStart(startCtx, id, container.StartOptions{}); err != nil {
-		return nil, errors.Join(r.explainStart(spec, err), b.Remove(context.WithoutCancel(ctx)))
+	if err := b.start(ctx); err != nil {
+		b.forget()
+		return nil, errors.Join(fmt.Errorf("start container: %w", err), b.Remove(context.WithoutCancel(ctx)))
 	}
 	return b, nil
 }
@@ -57,18 +53,67 @@ func (r *Runtime) Start(ctx context.Context, spec worker.Spec) (worker.Container
 func (r *Runtime) create(ctx context.Context, spec worker.Spec) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
-	made, err := r.cli.ContainerCreate(ctx, r.config(spec), r.hostConfig(spec), nil, nil, name(spec.Attempt))
+	host, err := r.hostConfig(ctx, spec)
+	if err != nil {
+		return "", err
+	}
+	made, err := r.cli.ContainerCreate(ctx, r.config(spec), host, nil, nil, name(spec.Attempt))
 	return made.ID, err
 }
 
-// explainStart tells a command that the image does not have from a fault of
-// the engine.
-func (r *Runtime) explainStart(spec worker.Spec, err error) error {
-	text := err.Error()
-	if strings.Contains(text, "executable file not found") || strings.Contains(text, "no such file or directory: unknown") || strings.Contains(text, "permission denied: unknown") || strings.Contains(text, "no command specified") {
-		return messages.Failf(messages.JobError, "image %s cannot run %s: the program is not in the image, or is not executable", messages.Quote(spec.Image), messages.Quote(strings.Join(spec.Args, " ")))
+// start registers the wait for the container's exit, which outlives this call,
+// and only then starts it.
+func (b *box) start(ctx context.Context) error {
+	waiting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	b.cancel = cancel
+	late := time.AfterFunc(b.r.cfg.Timeout, cancel) // until the engine has taken it
+	b.next, b.fail = b.r.cli.ContainerWait(waiting, b.id, container.WaitConditionNextExit)
+	if !late.Stop() {
+		return errors.New("the engine did not take the wait for the container's end")
 	}
-	return fmt.Errorf("start container: %w", err)
+	select {
+	case err := <-b.fail:
+		b.next, b.fail = nil, nil
+		return fmt.Errorf("register the wait for the container's end: %w", err)
+	default:
+	}
+	ctx, done := context.WithTimeout(ctx, b.r.cfg.Timeout)
+	defer done()
+	return b.r.cli.ContainerStart(ctx, b.id, container.StartOptions{})
+}
+
+// forget ends what was registered, and takes its answer if there is one: the
+// client keeps a goroutine until somebody does.
+func (b *box) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.cancel == nil {
+		return
+	}
+	b.cancel()
+	b.cancel = nil
+	if b.next != nil {
+		discard(b.next, b.fail)
+		b.next, b.fail = nil, nil
+	}
+}
+
+// discard takes the answer to a wait that is not wanted any more.
+func discard(next <-chan container.WaitResponse, fail <-chan error) {
+	go func() {
+		select {
+		case <-next:
+		case <-fail:
+		}
+	}()
+}
+
+// explainCreate tells what the action is at fault for from a fault of ours.
+func (r *Runtime) explainCreate(spec worker.Spec, err error) error {
+	if strings.Contains(strings.ToLower(err.Error()), "no command specified") {
+		return messages.Failf(messages.JobError, "image %s has no program of its own, and the action names none; add one to its run line", messages.Quote(spec.Image))
+	}
+	return fmt.Errorf("create container: %w", err)
 }
 
 func (r *Runtime) removeStale(ctx context.Context, a worker.Attempt) error {
@@ -104,19 +149,27 @@ func (r *Runtime) Find(ctx context.Context) ([]worker.Container, error) {
 func (b *box) Attempt() worker.Attempt { return b.attempt }
 
 // Wait returns how the container ended. The engine's answer may be lost with
-// the connection: it is asked again until ctx ends or the container is gone.
+// the connection: then it is asked again until ctx ends. A container that ended
+// while the engine was away may have been ended by the engine: how it ended is
+// nobody's word then.
 func (b *box) Wait(ctx context.Context) (worker.Exit, error) {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := b.waitOnce(ctx)
-		if err == nil {
-			return b.exit(ctx)
-		}
-		if ctx.Err() != nil {
+	defer b.forget()
+	for wait, lost := 100*time.Millisecond, false; ; wait = min(2*wait, 5*time.Second) {
+		found, err := b.waitOnce(ctx, lost)
+		switch {
+		case err == nil && lost:
+			return worker.Exit{}, fmt.Errorf("the container ended (with code %d) while the engine could not be reached", found.State.ExitCode)
+		case err == nil:
+			return exitOf(found)
+		case ctx.Err() != nil:
 			return worker.Exit{}, context.Cause(ctx)
-		}
-		if errdefs.IsNotFound(err) {
+		case errdefs.IsNotFound(err):
 			return worker.Exit{}, fmt.Errorf("the container is gone: %w", err)
+		case errors.Is(err, errRuns):
+			lost, wait = false, 100*time.Millisecond
+			continue
 		}
+		lost = true
 		b.r.cfg.Log.Warn().Err(err).Str("container", b.id[:12]).Msg("waiting for the container is begun again")
 		timer := time.NewTimer(wait)
 		select {
@@ -127,60 +180,69 @@ func (b *box) Wait(ctx context.Context) (worker.Exit, error) {
 	}
 }
 
-func (b *box) waitOnce(ctx context.Context) error {
+// errRuns says that a container that was out of sight still runs.
+var errRuns = errors.New("the container runs")
+
+// waitOnce waits for the end, or, when the container was out of sight, only
+// looks.
+func (b *box) waitOnce(ctx context.Context, look bool) (container.InspectResponse, error) {
+	if !look {
+		if err := b.await(ctx); err != nil {
+			return container.InspectResponse{}, err
+		}
+	}
+	found, err := b.r.inspect(ctx, b.id)
+	if err == nil && look && found.State.Running {
+		err = errRuns
+	}
+	return found, err
+}
+
+func (b *box) await(ctx context.Context) error {
 	b.mu.Lock()
 	next, fail := b.next, b.fail
-	b.next, b.fail = nil, nil
 	b.mu.Unlock()
-	if next == nil {
+	mine := next == nil
+	if mine {
 		// The container was started before: "not running" cannot be true too early.
 		next, fail = b.r.cli.ContainerWait(ctx, b.id, container.WaitConditionNotRunning)
 	}
 	select {
 	case <-ctx.Done():
+		if mine {
+			discard(next, fail)
+		}
 		return context.Cause(ctx)
 	case answer := <-next:
+		b.answered()
 		if answer.Error != nil {
 			return errors.New(answer.Error.Message)
 		}
 		return nil
 	case err := <-fail:
+		b.answered()
 		return err
 	}
 }
 
-func (b *box) exit(ctx context.Context) (worker.Exit, error) {
-	found, err := b.r.inspect(context.WithoutCancel(ctx), b.id)
-	if err != nil {
-		return worker.Exit{}, fmt.Errorf("read how the container ended: %w", err)
+func (b *box) answered() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.next, b.fail = nil, nil
+}
+
+func exitOf(found container.InspectResponse) (worker.Exit, error) {
+	s := found.State
+	if s.Running || s.Status == container.StateCreated {
+		return worker.Exit{}, fmt.Errorf("the container did not end: it is %s", s.Status)
 	}
-	if found.State.Running || found.State.Status == "created" {
-		return worker.Exit{}, fmt.Errorf("the container did not end: it is %s", found.State.Status)
-	}
-	return worker.Exit{
-		Code: found.State.ExitCode, OOMKilled: found.State.OOMKilled,
-		Started: parseTime(found.State.StartedAt), Finished: parseTime(found.State.FinishedAt),
-	}, nil
+	return worker.Exit{Code: s.ExitCode, OOMKilled: s.OOMKilled, Started: parseTime(s.StartedAt), Finished: parseTime(s.FinishedAt)}, nil
 }
 
 func (r *Runtime) inspect(ctx context.Context, id string) (container.InspectResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
 	return r.cli.ContainerInspect(ctx, id)
-}
-
-// Logs writes the container's output, both streams in the order in which the
-// engine got them.
-func (b *box) Logs(ctx context.Context, w io.Writer) error {
-	logs, err := b.r.cli.ContainerLogs(ctx, b.id, container.LogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: true})
-	if err != nil {
-		return fmt.Errorf("read the container's log: %w", err)
-	}
-	defer logs.Close()
-	if _, err := stdcopy.StdCopy(w, w, logs); err != nil {
-		return fmt.Errorf("read the container's log: %w", err)
-	}
-	return nil
 }
 
 // Stop sends SIGTERM, and SIGKILL after the grace.
@@ -197,6 +259,7 @@ func (b *box) Stop(ctx context.Context, grace time.Duration) error {
 
 // Remove deletes the container, running or not.
 func (b *box) Remove(ctx context.Context) error {
+	b.forget()
 	ctx, cancel := context.WithTimeout(ctx, b.r.cfg.Timeout)
 	defer cancel()
 	err := b.r.cli.ContainerRemove(ctx, b.id, container.RemoveOptions{Force: true, RemoveVolumes: true})

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -48,13 +49,26 @@ type Runtime struct {
 	cfg   Config
 	cli   *client.Client
 	hosts string // a file with nothing but localhost
+
+	mu   sync.Mutex
+	ncpu float64 // of the engine's machine; 0 until it was asked
 }
 
 var _ worker.Runtime = (*Runtime)(nil)
 
 // New returns a runtime; it does not talk to the engine yet.
 func New(cfg Config) (*Runtime, error) {
-	opts := []client.Opt{client.FromEnv, client.WithAPIVersionNegotiation()}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = time.Minute
+	}
+	if cfg.PullTimeout <= 0 {
+		cfg.PullTimeout = 20 * time.Minute
+	}
+	if cfg.TmpSize <= 0 {
+		cfg.TmpSize = 1 << 30
+	}
+	// Not client.FromEnv: a version that is set there ends the negotiation.
+	opts := []client.Opt{client.WithTLSClientConfigFromEnv(), client.WithHostFromEnv(), client.WithAPIVersionNegotiation()}
 	if cfg.Host != "" {
 		opts = append(opts, client.WithHost(cfg.Host))
 	}
@@ -66,11 +80,23 @@ func New(cfg Config) (*Runtime, error) {
 	if cfg.Dir != "" {
 		// A container without a network gets no /etc/hosts from the engine.
 		r.hosts = filepath.Join(cfg.Dir, "hosts")
-		if err := os.WriteFile(r.hosts, []byte("127.0.0.1 localhost\n::1 localhost\n"), 0o644); err != nil { //nolint:gosec // read inside containers
+		if err := writeHosts(r.hosts); err != nil {
 			return nil, errors.Join(fmt.Errorf("write the containers' hosts file: %w", err), cli.Close())
 		}
 	}
 	return r, nil
+}
+
+// writeHosts leaves a file alone that is right: containers may have it mounted.
+func writeHosts(path string) error {
+	const hosts = "127.0.0.1 localhost\n::1 localhost\n"
+	if have, err := os.ReadFile(path); err == nil && string(have) == hosts {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(hosts), 0o644) //nolint:gosec // read inside containers
 }
 
 // Close frees the connections.
@@ -98,8 +124,13 @@ func (r *Runtime) Check(ctx context.Context) error {
 func (r *Runtime) Image(ctx context.Context, name string) (string, error) {
 	ref := r.ref(name)
 	digest, err := r.find(ctx, ref)
-	if err == nil || !errdefs.IsNotFound(err) {
-		return digest, err
+	switch {
+	case err == nil:
+		return digest, nil
+	case errdefs.IsInvalidArgument(err):
+		return "", noImage(name, ref, "that is not the name of an image")
+	case !errdefs.IsNotFound(err):
+		return "", err
 	}
 	if !r.cfg.Pull {
 		return "", noImage(name, ref, "it is not on this worker, and pulling is switched off")
@@ -147,9 +178,15 @@ func (r *Runtime) pull(ctx context.Context, ref string) error {
 // explainPull tells an image that does not exist from a registry that cannot be
 // reached. Registries say so in words only.
 func (r *Runtime) explainPull(name, ref string, err error) error {
-	text := err.Error()
-	if errdefs.IsNotFound(err) || strings.Contains(text, "manifest unknown") || strings.Contains(text, "repository does not exist") || strings.Contains(text, "denied") {
+	text := strings.ToLower(err.Error())
+	switch {
+	case client.IsErrConnectionFailed(err):
+	case errdefs.IsNotFound(err), strings.Contains(text, "manifest unknown"), strings.Contains(text, "name unknown"), strings.Contains(text, "repository does not exist"):
 		return noImage(name, ref, "the registry has none of that name and version")
+	case strings.Contains(text, "access denied"), strings.Contains(text, "resource is denied"), strings.HasSuffix(text, ": denied"):
+		return noImage(name, ref, "the registry has none of that name and version, or does not let this worker have it")
+	case strings.Contains(text, "invalid reference format"):
+		return noImage(name, ref, "that is not the name of an image")
 	}
 	return fmt.Errorf("pull image %s: %w", ref, err)
 }

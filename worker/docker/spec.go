@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/strslice"
 	"github.com/docker/go-units"
+	"golang.org/x/sys/unix"
 
 	"sluice/worker"
 )
@@ -53,7 +55,11 @@ func (r *Runtime) config(spec worker.Spec) *container.Config {
 
 // hostConfig is the container's isolation: nothing that an action does not
 // need.
-func (r *Runtime) hostConfig(spec worker.Spec) *container.HostConfig {
+func (r *Runtime) hostConfig(ctx context.Context, spec worker.Spec) (*container.HostConfig, error) {
+	cpus, err := r.cpus(ctx)
+	if err != nil {
+		return nil, err
+	}
 	init := true
 	pids := spec.Limits.Processes
 	h := &container.HostConfig{
@@ -64,19 +70,19 @@ func (r *Runtime) hostConfig(spec worker.Spec) *container.HostConfig {
 		Init:           &init,
 		IpcMode:        "private",
 		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyDisabled},
-		Tmpfs:          map[string]string{"/tmp": fmt.Sprintf("rw,nosuid,nodev,size=%d,mode=1777", r.cfg.TmpSize)},
+		Tmpfs:          map[string]string{"/tmp": fmt.Sprintf("rw,exec,nosuid,nodev,size=%d,mode=1777", r.cfg.TmpSize)},
 		Mounts:         []mount.Mount{{Type: mount.TypeBind, Source: spec.Dir, Target: "/workspace", BindOptions: &mount.BindOptions{Propagation: mount.PropagationRPrivate}}},
-		// The file is read once at the end, complete: what outlives a worker must
-		// go through the driver. Its size is bounded far above what is kept.
+		// What outlives a worker must go through a driver that keeps it. Its size
+		// is bounded far above what is kept of a log.
 		LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "1g", "max-file": "2"}},
 		Resources: container.Resources{
-			NanoCPUs:   int64(spec.Limits.CPUs * 1e9),
+			NanoCPUs:   int64(min(spec.Limits.CPUs, cpus) * 1e9),
 			Memory:     spec.Limits.Memory,
 			MemorySwap: spec.Limits.Memory, // the same: no swap on top
 			PidsLimit:  &pids,
 			Ulimits: []*units.Ulimit{
 				{Name: "core"},
-				{Name: "nofile", Soft: 65536, Hard: 65536},
+				descriptors(),
 			},
 		},
 	}
@@ -87,11 +93,38 @@ func (r *Runtime) hostConfig(spec worker.Spec) *container.HostConfig {
 		if r.hosts != "" {
 			h.Mounts = append(h.Mounts, mount.Mount{Type: mount.TypeBind, Source: r.hosts, Target: "/etc/hosts", ReadOnly: true})
 		}
-		return h
+		return h, nil
 	}
 	h.NetworkMode = container.NetworkMode(spec.Network.Name)
 	h.DNS, h.ExtraHosts = spec.Network.DNS, spec.Network.Hosts
-	return h
+	return h, nil
+}
+
+// descriptors is how many files a process may have open. Said explicitly, as an
+// engine's own limit may be a thousand million, over which some programs loop;
+// but not above what this machine lets a process have.
+func descriptors() *units.Ulimit {
+	n := int64(16384)
+	var own unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &own) == nil && own.Max < uint64(n) {
+		n = int64(own.Max)
+	}
+	return &units.Ulimit{Name: "nofile", Soft: n, Hard: n}
+}
+
+// cpus is how many the machine has: an engine refuses a container that may use
+// more.
+func (r *Runtime) cpus(ctx context.Context) (float64, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ncpu == 0 {
+		info, err := r.cli.Info(ctx)
+		if err != nil {
+			return 0, fmt.Errorf("ask the engine for its machine: %w", err)
+		}
+		r.ncpu = float64(max(info.NCPU, 1))
+	}
+	return r.ncpu, nil
 }
 
 // parseTime reads the engine's times; it writes year 1 for "not yet".

@@ -1,0 +1,152 @@
+package docker_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/client"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"sluice/worker"
+	"sluice/worker/docker"
+	"sluice/worker/runtimetest"
+)
+
+// prefix makes images and containers of this process's tests its own.
+var prefix = fmt.Sprintf("sluice-test-%d", os.Getpid())
+
+func TestMain(m *testing.M) {
+	os.Exit(testMain(m))
+}
+
+func testMain(m *testing.M) int {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	cli, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err == nil {
+		err = importShell(ctx, cli)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "these tests need a Docker Engine and busybox (apt-get install docker.io busybox-static): %v\n", err)
+		return 1
+	}
+	code := m.Run()
+	if err := clean(ctx, cli); err != nil {
+		fmt.Fprintf(os.Stderr, "what the tests left could not be removed: %v\n", err)
+		return 1
+	}
+	_ = cli.Close()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return code
+}
+
+// importShell makes an image of busybox and nothing else.
+func importShell(ctx context.Context, cli *client.Client) error {
+	path, err := exec.LookPath("busybox")
+	if err != nil {
+		return err
+	}
+	program, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	applets, err := exec.CommandContext(ctx, path, "--list").Output()
+	if err != nil {
+		return err
+	}
+	var root bytes.Buffer
+	w := tar.NewWriter(&root)
+	add := func(h tar.Header, data []byte) {
+		h.Size = int64(len(data))
+		if err == nil {
+			err = w.WriteHeader(&h)
+		}
+		if err == nil {
+			_, err = w.Write(data)
+		}
+	}
+	for _, dir := range []string{"bin/", "etc/", "tmp/", "proc/", "sys/", "dev/", "workspace/"} {
+		add(tar.Header{Name: dir, Typeflag: tar.TypeDir, Mode: 0o777}, nil)
+	}
+	add(tar.Header{Name: "bin/busybox", Mode: 0o755}, program)
+	for applet := range bytes.FieldsSeq(applets) {
+		if string(applet) == "busybox" {
+			continue
+		}
+		add(tar.Header{Name: "bin/" + string(applet), Typeflag: tar.TypeSymlink, Linkname: "busybox"}, nil)
+	}
+	if err != nil || w.Close() != nil {
+		return fmt.Errorf("make an image: %w", err)
+	}
+	answer, err := cli.ImageImport(ctx, image.ImportSource{Source: &root, SourceName: "-"}, prefix+"/sh:v1", image.ImportOptions{Changes: []string{"ENV PATH=/bin"}})
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	_, err = io.Copy(io.Discard, answer)
+	return err
+}
+
+func clean(ctx context.Context, cli *client.Client) error {
+	list, err := cli.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "sluice.worker="+prefix))})
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if err := cli.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true}); err != nil {
+			return err
+		}
+	}
+	if len(list) > 0 {
+		return fmt.Errorf("%d containers were left behind by the tests", len(list))
+	}
+	_, err = cli.ImageRemove(ctx, prefix+"/sh:v1", image.RemoveOptions{Force: true})
+	return err
+}
+
+func open(t *testing.T, change func(*docker.Config)) *docker.Runtime {
+	t.Helper()
+	cfg := docker.DefaultConfig(prefix, t.TempDir())
+	cfg.ImagePrefix, cfg.Pull, cfg.Log = prefix+"/", false, zerolog.New(zerolog.NewTestWriter(t))
+	if change != nil {
+		change(&cfg)
+	}
+	r, err := docker.New(cfg)
+	if err != nil {
+		t.Fatalf("New: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return r
+}
+
+// TestRuntime runs the conformance suite on the engine of this machine.
+func TestRuntime(t *testing.T) {
+	r := open(t, nil)
+	if err := r.Check(t.Context()); err != nil {
+		t.Fatalf("Check: %v", err)
+	}
+	runtimetest.Run(t, runtimetest.Setup{
+		Runtime: r, Reopen: func(t *testing.T) worker.Runtime { return open(t, nil) },
+		Shell: "sh:v1", Missing: "no-such-image:v1", UID: 10000,
+	})
+}
