@@ -95,6 +95,13 @@ func (b *bench) worker(name string, slots float64) *plannertest.Worker {
 	return w
 }
 
+// set changes the backend's setting.
+func (b *bench) set(s *messages.Setting) {
+	b.t.Helper()
+	b.Setting(b.t, "tpp", s)
+	synctest.Wait()
+}
+
 // take has the worker take an action, which must be there.
 func (b *bench) take(w *plannertest.Worker) *messages.Action {
 	b.t.Helper()

@@ -229,9 +229,17 @@ func (c *Conn) Project(ctx context.Context, src messages.Source) ([]byte, error)
 
 // A queue delivers one message at a time, in order.
 type queue struct {
-	mu   sync.Mutex // held while a message is in hand
 	list []*messages.Delivery
-	more chan struct{}
+	hand bool          // the first is in somebody's hand
+	more chan struct{} // closed when something changes
+}
+
+// changed wakes who waits for the queue, and is called with the lock held.
+func (q *queue) changed() {
+	if q.more != nil {
+		close(q.more)
+		q.more = nil
+	}
 }
 
 // Send puts a message into the planner's queue of requests or of events.
@@ -254,10 +262,7 @@ func (f *Fleet) SendRaw(subject string, data []byte) {
 	defer f.mu.Unlock()
 	q := f.queues[name]
 	q.list = append(q.list, &messages.Delivery{Subject: subject, Data: data, At: time.Now()})
-	if q.more != nil {
-		close(q.more)
-		q.more = nil
-	}
+	q.changed()
 }
 
 // Waiting returns how many messages are not settled yet.
@@ -277,47 +282,69 @@ type receiver struct {
 func (r receiver) Receive(ctx context.Context, handle func(context.Context, *messages.Delivery) error) error {
 	f, q := r.c.f, r.c.f.queues[r.name]
 	for {
-		f.mu.Lock()
-		if len(q.list) == 0 {
-			if q.more == nil {
-				q.more = make(chan struct{})
-			}
-			more := q.more
-			f.mu.Unlock()
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-more:
-			}
-			continue
+		d := q.take(ctx, f)
+		if d == nil {
+			return nil
 		}
-		d := q.list[0]
-		f.mu.Unlock()
-		d.Tries++
 		err := handle(context.WithoutCancel(ctx), d)
-		if crashed := r.c.alive(context.Background()); crashed != nil {
-			return crashed
-		}
-		var parked *messages.Parked
-		switch {
-		case errors.As(err, &parked):
-			f.mu.Lock()
-			f.Dead = append(f.Dead, Letter{d.Subject, parked.Reason, d.Data})
-			q.list = q.list[1:]
-			f.mu.Unlock()
-			continue
-		case err == nil:
-			f.mu.Lock()
-			q.list = q.list[1:]
-			f.mu.Unlock()
+		crashed := r.c.alive(context.Background())
+		if crashed == nil && f.settle(q, d, err) {
 			continue
 		}
 		timer := time.NewTimer(time.Second)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
-			return nil
 		case <-timer.C:
 		}
+		timer.Stop()
+		f.mu.Lock()
+		q.hand = false
+		q.changed()
+		f.mu.Unlock()
+		if crashed != nil {
+			return crashed
+		}
 	}
+}
+
+// take waits for the first message, unless ctx ends before.
+func (q *queue) take(ctx context.Context, f *Fleet) *messages.Delivery {
+	for ctx.Err() == nil {
+		f.mu.Lock()
+		if len(q.list) > 0 && !q.hand {
+			q.hand = true
+			d := *q.list[0]
+			q.list[0].Tries++
+			d.Tries++
+			f.mu.Unlock()
+			return &d
+		}
+		if q.more == nil {
+			q.more = make(chan struct{})
+		}
+		more := q.more
+		f.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-more:
+		}
+	}
+	return nil
+}
+
+// settle ends a delivery, unless it has to come again.
+func (f *Fleet) settle(q *queue, d *messages.Delivery, err error) bool {
+	var parked *messages.Parked
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case errors.As(err, &parked):
+		f.Dead = append(f.Dead, Letter{d.Subject, parked.Reason, d.Data})
+	case err != nil:
+		return false
+	}
+	q.list = q.list[1:]
+	q.hand = false
+	q.changed()
+	return true
 }

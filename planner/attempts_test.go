@@ -1,0 +1,272 @@
+package planner_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sluice/messages"
+	"sluice/planner"
+	"sluice/planner/plannertest"
+)
+
+// TestErrored: three attempts, pauses between them, then a dead letter.
+func TestErrored(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		w := b.worker("w1", 1)
+		b.ask("r1", "left")
+		for attempt, pause := range []time.Duration{0, 5 * time.Second, 10 * time.Second} {
+			if pause > 0 {
+				b.sleep(pause - time.Second)
+				b.wantCode("r1", "gen", messages.WaitingOnNewTask)
+				b.wantMessage("r1", "gen", fmt.Sprintf("Attempt %d failed: no space on /staging.", attempt))
+				b.sleep(time.Second)
+			}
+			a := b.take(w)
+			if a.Attempt != attempt+1 {
+				t.Fatalf("got attempt %d, want %d", a.Attempt, attempt+1)
+			}
+			w.Say(a, messages.StageErrored, "no space on /staging")
+			w.Lease(a, messages.LeaseReleased)
+		}
+		b.wantCode("r1", "gen", messages.InternalError)
+		b.wantMessage("r1", "gen", "The last of 3 attempts: no space on /staging.")
+		b.wantCode("r1", "left", messages.DependencyFailed)
+		gen := b.job("r1", "gen")
+		if len(gen.Lost) != 3 || gen.Lost[2].Worker != "w1" || gen.Lost[2].Attempt != 3 {
+			t.Errorf("lost: got %+v", gen.Lost)
+		}
+		if len(b.Dead) != 1 || b.Dead[0].Reason != "no space on /staging" || !strings.HasPrefix(b.Dead[0].Subject, "sluice.action.tpp.db.ws.") {
+			t.Errorf("dead letters: got %v", b.Dead)
+		}
+		if o := b.last("r1", messages.OutcomeFinished); strings.Contains(fmt.Sprint(o.Jobs), "staging") {
+			t.Errorf("an outcome tells of our insides: %+v", o)
+		}
+	})
+}
+
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		w := b.worker("w1", 1)
+		b.ask("r1", "alone")
+		w.Say(b.take(w), messages.StageRefused, "there is no image python:v2")
+		b.wantCode("r1", "alone", messages.JobError)
+		b.wantMessage("r1", "alone", "The job cannot be run as it is written: there is no image python:v2")
+	})
+}
+
+// TestLost: the worker is never heard of again.
+func TestLost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond, func(c *planner.Config) { c.Window = 1; c.PoolLimits = map[string]float64{"default": 1} })
+		w, w2 := b.worker("w1", 1), b.worker("w2", 1)
+		b.ask("r1", "alone")
+		a := b.take(w)
+		b.ask("r2", "alone") // waits for the slot
+		b.sleep(2*time.Minute + 50*time.Second)
+		b.wantCode("r1", "alone", messages.Initiated) // expired a minute after, and the grace is not over
+		b.sleep(20 * time.Second)
+		if l := plannertest.Lookup[messages.Lease](b.Fleet, "leases", messages.LeaseKey("tpp", a.Job, 1)); l == nil || l.State != messages.LeaseFenced || l.Owner != "w1" {
+			t.Errorf("lease: got %+v", l)
+		}
+		lost := b.job("r1", "alone").Lost
+		if len(lost) != 1 || lost[0].Reason != "worker w1 did not renew its lease" {
+			t.Errorf("lost: got %+v", lost)
+		}
+
+		// The dead one's files come late, and first: they win legitimately.
+		b.sleep(10 * time.Second)
+		second := b.take(w2)
+		b.Commit(t, a, ok)
+		b.wantCode("r1", "alone", messages.Success)
+		if second.Job == a.Job {
+			if l := plannertest.Lookup[messages.Lease](b.Fleet, "leases", messages.LeaseKey("tpp", a.Job, 2)); l.State != messages.LeaseStopping {
+				t.Errorf("the second attempt goes on: %+v", l)
+			}
+		}
+	})
+}
+
+// TestBackInTime: an expired lease is revived within the grace.
+func TestBackInTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		w := b.worker("w1", 1)
+		b.ask("r1", "alone")
+		a := b.take(w)
+		b.sleep(2 * time.Minute)
+		for range 10 {
+			w.Lease(a, messages.LeaseHeld)
+			b.sleep(50 * time.Second)
+		}
+		w.Persist(a, ok)
+		b.wantCode("r1", "alone", messages.Success)
+		if got := b.job("r1", "alone"); got.Attempt != 1 || len(got.Lost) != 0 {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// TestUnusable: the persister cannot use the files.
+func TestUnusable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		w := b.worker("w1", 1)
+		b.ask("r1", "alone")
+		a := b.take(w)
+		w.Say(a, messages.StageFinalizing, "")
+		w.Lease(a, messages.LeaseReleased)
+		b.Verdict(t, a, messages.Unusable)
+		b.wantCode("r1", "alone", messages.WaitingOnNewTask)
+		b.Verdict(t, a, messages.Unusable) // twice
+		b.sleep(10 * time.Second)
+		second := b.take(w)
+		b.Verdict(t, a, messages.Unusable) // late
+		b.wantCode("r1", "alone", messages.Initiated)
+		w.Persist(second, ok)
+		b.wantCode("r1", "alone", messages.Success)
+		if lost := b.job("r1", "alone").Lost; len(lost) != 1 {
+			t.Errorf("lost: got %+v", lost)
+		}
+	})
+}
+
+// TestForged: events that are not backed by the registers change nothing.
+func TestForged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		w, evil := b.worker("w1", 1), b.worker("evil", 0)
+		b.ask("r1", "alone")
+		a := b.take(w)
+		w.Say(a, messages.StageExecuting, "")
+		other := *a
+		other.Attempt = 7
+		for _, stage := range []messages.Stage{messages.StageErrored, messages.StageRefused, messages.StageStopped, messages.StageFinalizing} {
+			evil.Say(a, stage, "ha")
+			evil.Say(&other, stage, "ha")
+		}
+		b.Verdict(t, a, messages.Persisted)
+		b.Verdict(t, &other, messages.Unusable)
+		unknown := *a
+		unknown.Job = messages.NewJobID("no", "such")
+		evil.Say(&unknown, messages.StageErrored, "ha")
+		b.Verdict(t, &unknown, messages.Persisted)
+		wrong := &messages.WorkerEvent{Job: a.Job, Attempt: 1, Backend: "tpp", Workspace: "ws", Worker: "w1", Stage: messages.StageErrored}
+		b.Send(t, strings.Replace(wrong.Subject(), ".tpp.", ".emis.", 1), wrong)
+		b.wantCode("r1", "alone", messages.Executing)
+		if got := b.job("r1", "alone"); got.Worker != "w1" || len(got.Lost) != 0 {
+			t.Errorf("got %+v", got)
+		}
+		if b.Waiting() != 0 || len(b.Dead) != 1 || !strings.Contains(b.Dead[0].Reason, "belongs on") {
+			t.Errorf("waiting %d, dead %v", b.Waiting(), b.Dead)
+		}
+		w.Persist(a, ok)
+		b.wantCode("r1", "alone", messages.Success)
+		b.Verdict(t, a, messages.Unusable)
+		w.Say(a, messages.StageErrored, "late")
+		b.wantCode("r1", "alone", messages.Success)
+	})
+}
+
+// TestLostEvents: no event arrives; the reconcile pass finds the commit.
+func TestLostEvents(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		w := b.worker("w1", 1)
+		b.ask("r1", "alone")
+		a := b.take(w)
+		w.Lease(a, messages.LeaseReleased)
+		c := &messages.Commit{Job: a.Job, Attempt: 1, Manifest: "sha256:x", Result: &messages.Result{ExitCode: 2}}
+		plannertest.Set(t, b.Fleet, "commits", messages.CommitKey("tpp", a.Job), c, 0)
+		b.sleep(31 * time.Second)
+		b.wantCode("r1", "alone", messages.NonzeroExit)
+	})
+}
+
+// TestLostAction: an action that has gone from its queue is published again.
+func TestLostAction(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		w := b.worker("w1", 1)
+		b.ask("r1", "alone")
+		if err := b.Connect(0, false, nil).PurgeAction(t.Context(), b.Queued()[0]); err != nil {
+			t.Fatal(err)
+		}
+		b.sleep(4 * time.Minute) // until the server has forgotten its id, too
+		if a := b.take(w); a.Attempt != 1 {
+			t.Errorf("got attempt %d, want 1", a.Attempt)
+		}
+	})
+}
+
+// TestSourceDown: a request whose project file cannot be had holds up nobody,
+// and is planned when it can.
+func TestSourceDown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		w := b.worker("w1", 1)
+		b.ask("r0", "alone")
+		b.Down = errors.New("could not resolve host")
+		b.ask("r1", "alone")
+		b.ask("r2", "alone", "gen")
+		b.ask("r3", "alone")
+		b.cancel(&messages.Cancel{Request: "r0"})
+		b.wantCode("r0", "alone", messages.CancelledByUser)
+		if b.Waiting() != 0 {
+			t.Fatalf("%d messages are held up", b.Waiting())
+		}
+		b.cancel(&messages.Cancel{Request: "r1"})
+		if o := b.last("r1", messages.OutcomeRejected); o.Code != messages.CancelledByUser {
+			t.Errorf("a request that was cancelled before it was planned: got %+v", o)
+		}
+		b.cancel(&messages.Cancel{Request: "r2", Actions: []string{"gen"}})
+		b.sleep(time.Minute)
+		b.stop() // and another planner goes on with it
+		b.start()
+		b.ask("r3", "alone") // published again meanwhile
+		b.Down = nil
+		b.sleep(10 * time.Minute)
+		if got := b.run(w); !slices.Equal(got, []string{"alone", "alone"}) && !slices.Equal(got, []string{"alone"}) {
+			t.Errorf("ran %v", got)
+		}
+		for _, r := range []messages.RequestID{"r2", "r3"} {
+			b.last(r, messages.OutcomeAccepted)
+			b.last(r, messages.OutcomeFinished)
+		}
+		if jobs := b.last("r2", messages.OutcomeAccepted).Jobs; len(jobs) != 1 {
+			t.Errorf("r2: got %+v, want alone only", jobs)
+		}
+	})
+}
+
+func TestSourceGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		b.Down = errors.New("permission denied: token=abc")
+		b.ask("r1", "alone")
+		b.sleep(2 * time.Hour)
+		o := b.last("r1", messages.OutcomeRejected)
+		if o.Code != messages.InternalError || strings.Contains(fmt.Sprint(o.Reasons), "token") {
+			t.Errorf("got %+v", o)
+		}
+		if len(b.Dead) != 1 || b.Dead[0].Subject != "sluice.request.tpp.ws" {
+			t.Errorf("dead letters: %v", b.Dead)
+		}
+	})
+}
