@@ -29,8 +29,8 @@ var settings = [][2]string{
 	{"maintenance.auto", "false"},
 	{"protocol.version", "2"},         // servers then give any commit that they have
 	{"http.followRedirects", "false"}, // a redirect leads to where the rules did not look
-	{"http.lowSpeedLimit", "100"},
-	{"http.lowSpeedTime", "60"},
+	{"http.lowSpeedLimit", "1"},       // bytes a second: a server that is thinking sends few
+	{"http.lowSpeedTime", "120"},
 }
 
 const (
