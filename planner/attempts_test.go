@@ -42,8 +42,8 @@ func TestErrored(t *testing.T) {
 		if len(gen.Lost) != 3 || gen.Lost[2].Worker != "w1" || gen.Lost[2].Attempt != 3 {
 			t.Errorf("lost: got %+v", gen.Lost)
 		}
-		if len(b.Dead) != 1 || b.Dead[0].Reason != "no space on /staging" || !strings.HasPrefix(b.Dead[0].Subject, "sluice.action.tpp.db.ws.") {
-			t.Errorf("dead letters: got %v", b.Dead)
+		if len(b.Dead()) != 1 || b.Dead()[0].Reason != "no space on /staging" || !strings.HasPrefix(b.Dead()[0].Subject, "sluice.action.tpp.db.ws.") {
+			t.Errorf("dead letters: got %v", b.Dead())
 		}
 		if o := b.last("r1", messages.OutcomeFinished); strings.Contains(fmt.Sprint(o.Jobs), "staging") {
 			t.Errorf("an outcome tells of our insides: %+v", o)
@@ -169,8 +169,8 @@ func TestForged(t *testing.T) {
 		if got := b.job("r1", "alone"); got.Worker != "w1" || len(got.Lost) != 0 {
 			t.Errorf("got %+v", got)
 		}
-		if b.Waiting() != 0 || len(b.Dead) != 1 || !strings.Contains(b.Dead[0].Reason, "belongs on") {
-			t.Errorf("waiting %d, dead %v", b.Waiting(), b.Dead)
+		if b.Waiting() != 0 || len(b.Dead()) != 1 || !strings.Contains(b.Dead()[0].Reason, "belongs on") {
+			t.Errorf("waiting %d, dead %v", b.Waiting(), b.Dead())
 		}
 		w.Persist(a, ok)
 		b.wantCode("r1", "alone", messages.Success)
@@ -221,7 +221,7 @@ func TestSourceDown(t *testing.T) {
 		b := setup(t, diamond)
 		w := b.worker("w1", 1)
 		b.ask("r0", "alone")
-		b.Down = errors.New("could not resolve host")
+		b.Cut(errors.New("could not resolve host"))
 		b.ask("r1", "alone")
 		b.ask("r2", "alone", "gen")
 		b.ask("r3", "alone")
@@ -239,7 +239,7 @@ func TestSourceDown(t *testing.T) {
 		b.stop() // and another planner goes on with it
 		b.start()
 		b.ask("r3", "alone") // published again meanwhile
-		b.Down = nil
+		b.Cut(nil)
 		b.sleep(10 * time.Minute)
 		if got := b.run(w); !slices.Equal(got, []string{"alone", "alone"}) && !slices.Equal(got, []string{"alone"}) {
 			t.Errorf("ran %v", got)
@@ -258,15 +258,15 @@ func TestSourceGone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, diamond)
-		b.Down = errors.New("permission denied: token=abc")
+		b.Cut(errors.New("permission denied: token=abc"))
 		b.ask("r1", "alone")
 		b.sleep(2 * time.Hour)
 		o := b.last("r1", messages.OutcomeRejected)
 		if o.Code != messages.InternalError || strings.Contains(fmt.Sprint(o.Reasons), "token") {
 			t.Errorf("got %+v", o)
 		}
-		if len(b.Dead) != 1 || b.Dead[0].Subject != "sluice.request.tpp.ws" {
-			t.Errorf("dead letters: %v", b.Dead)
+		if len(b.Dead()) != 1 || b.Dead()[0].Subject != "sluice.request.tpp.ws" {
+			t.Errorf("dead letters: %v", b.Dead())
 		}
 	})
 }

@@ -42,7 +42,7 @@ func TestCancelQueued(t *testing.T) {
 		if len(b.Queued()) != 1 {
 			t.Fatalf("queued: %v", b.Queued())
 		}
-		a := *b.Started[0]
+		a := *b.Started()[0]
 		b.cancel(&messages.Cancel{Request: "r1", Actions: []string{"alone"}})
 		b.wantCode("r1", "alone", messages.CancelledByUser)
 		if len(b.Queued()) != 0 {
@@ -71,8 +71,8 @@ func TestCancelRunning(t *testing.T) {
 		if l := plannertest.Lookup[messages.Lease](b.Fleet, "leases", messages.LeaseKey("tpp", a.Job, 1)); l.State != messages.LeaseStopping || l.Reason != "cancelled_by_user" {
 			t.Errorf("lease: got %+v", l)
 		}
-		if len(b.Controls) == 0 || b.Controls[0].Job != a.Job {
-			t.Errorf("control messages: got %v", b.Controls)
+		if len(b.Controls()) == 0 || b.Controls()[0].Job != a.Job {
+			t.Errorf("control messages: got %v", b.Controls())
 		}
 		if c := plannertest.Lookup[messages.Commit](b.Fleet, "commits", messages.CommitKey("tpp", a.Job)); c == nil || !c.Tombstone() {
 			t.Errorf("commit: got %+v, want a tombstone", c)

@@ -76,7 +76,7 @@ type end struct {
 // n-th write, and another one after it.
 func live(t *testing.T, n int, after bool) (end, int) {
 	f := plannertest.New()
-	f.Projects[commit] = troubled
+	f.Study(commit, troubled)
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	run := func(conn *plannertest.Conn, ctx context.Context) {
@@ -109,12 +109,12 @@ func live(t *testing.T, n int, after bool) (end, int) {
 	send("r1", "run_all")
 	<-time.After(2 * time.Minute) // more than the leader key lives
 	run(f.Connect(0, false, nil), ctx)
-	<-time.After(30 * time.Minute)
+	<-time.After(10 * time.Minute)
 	send("r3", "extract", "flaky") // runs both again
-	<-time.After(30 * time.Minute)
+	<-time.After(10 * time.Minute)
 	send("r4", "flaky", "after_endless")
 	send("r5", "run_all") // what has failed, and waits for what r4 runs
-	<-time.After(30 * time.Minute)
+	<-time.After(10 * time.Minute)
 	synctest.Wait()
 	e := look(f)
 	stop()
@@ -181,7 +181,7 @@ func look(f *plannertest.Fleet) end {
 		e.Leases = append(e.Leases, l.State)
 	}
 	slices.Sort(e.Leases)
-	for _, o := range f.Outcomes {
+	for _, o := range f.Outcomes() {
 		line := string(o.Request) + " " + string(o.Kind)
 		if o.Job != nil && o.Job.State.Final() {
 			line += " " + o.Job.Action + " " + string(o.Job.Code)
@@ -190,7 +190,7 @@ func look(f *plannertest.Fleet) end {
 	}
 	slices.Sort(e.Told)
 	e.Told = slices.Compact(e.Told)
-	for _, l := range f.Dead {
+	for _, l := range f.Dead() {
 		e.Dead = append(e.Dead, l.Subject+" "+l.Reason)
 	}
 	slices.Sort(e.Dead)

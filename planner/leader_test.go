@@ -48,8 +48,8 @@ func TestDeposed(t *testing.T) {
 		b.sleep(5 * time.Second)
 		b.ask("r1", "alone")
 		b.sleep(30 * time.Second)
-		if b.Waiting() != 1 || len(b.Started) != 0 {
-			t.Errorf("a deposed planner works: waiting %d, started %d", b.Waiting(), len(b.Started))
+		if b.Waiting() != 1 || len(b.Started()) != 0 {
+			t.Errorf("a deposed planner works: waiting %d, started %d", b.Waiting(), len(b.Started()))
 		}
 		b.sleep(time.Minute)
 		b.wantCode("r1", "alone", messages.Initiated)
@@ -61,7 +61,7 @@ func TestTwoAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{Fleet: plannertest.New(), t: t, cfg: planner.DefaultConfig()}
-		b.Projects[commit] = diamond
+		b.Study(commit, diamond)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 2)
 		for range 2 {

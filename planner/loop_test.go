@@ -100,7 +100,7 @@ func TestLoopCases(t *testing.T) {
 						}
 					}
 				}
-				for _, a := range b.Started {
+				for _, a := range b.Started() {
 					gotStart = append(gotStart, strings.TrimPrefix(string(a.Request), "rap-"))
 				}
 				if diff := cmp.Diff(want, got); diff != "" {

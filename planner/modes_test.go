@@ -110,7 +110,7 @@ func TestPoolLimit(t *testing.T) {
 		if len(b.Queued()) != 2 {
 			t.Errorf("queued: %v, want one of each pool", b.Queued())
 		}
-		if !b.Started[0].Hard {
+		if !b.Started()[0].Hard {
 			t.Error("a pool with a limit is not hard")
 		}
 		for range 3 {

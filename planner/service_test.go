@@ -32,7 +32,7 @@ type bench struct {
 // commit.
 func setup(t *testing.T, project string, change ...func(*planner.Config)) *bench {
 	b := &bench{Fleet: plannertest.New(), t: t, cfg: planner.DefaultConfig()}
-	b.Projects[commit] = project
+	b.Study(commit, project)
 	for _, f := range change {
 		f(&b.cfg)
 	}
@@ -149,7 +149,7 @@ func (b *bench) sleep(d time.Duration) {
 func (b *bench) kinds(request messages.RequestID) []string {
 	synctest.Wait()
 	var out []string
-	for _, o := range b.Outcomes {
+	for _, o := range b.Outcomes() {
 		switch {
 		case o.Request != request:
 		case o.Job != nil:
@@ -165,7 +165,7 @@ func (b *bench) kinds(request messages.RequestID) []string {
 func (b *bench) last(request messages.RequestID, kind messages.OutcomeKind) *messages.Outcome {
 	b.t.Helper()
 	synctest.Wait()
-	for _, o := range slices.Backward(b.Outcomes) {
+	for _, o := range slices.Backward(b.Outcomes()) {
 		if o.Request == request && o.Kind == kind {
 			return o
 		}
@@ -232,11 +232,11 @@ func TestOneStudy(t *testing.T) {
 		}
 
 		// The same again makes nothing; another request sees what has succeeded.
-		before := len(b.Started)
+		before := len(b.Started())
 		b.ask("r1", "run_all")
 		b.ask("r2", "run_all")
-		if len(b.Started) != before {
-			t.Errorf("%d more actions were started", len(b.Started)-before)
+		if len(b.Started()) != before {
+			t.Errorf("%d more actions were started", len(b.Started())-before)
 		}
 		finished := b.last("r2", messages.OutcomeFinished)
 		if finished.Code != messages.NothingToDo || !slices.Equal(finished.Reasons, []string{"All actions have already completed successfully"}) {
@@ -245,8 +245,8 @@ func TestOneStudy(t *testing.T) {
 		if jobs := b.last("r2", messages.OutcomeAccepted).Jobs; len(jobs) != 5 || !jobs[0].Reused || jobs[0].Why != messages.WhySucceeded || jobs[0].State != messages.Succeeded {
 			t.Errorf("second request's jobs: got %+v", jobs)
 		}
-		if b.Waiting() != 0 || len(b.Dead) != 0 {
-			t.Errorf("%d messages are not settled, %v are dead", b.Waiting(), b.Dead)
+		if b.Waiting() != 0 || len(b.Dead()) != 0 {
+			t.Errorf("%d messages are not settled, %v are dead", b.Waiting(), b.Dead())
 		}
 	})
 }
@@ -260,7 +260,7 @@ func TestRejections(t *testing.T) {
 			c.Weights = []planner.Weight{{Workspace: "heavy", Pattern: "al.*", Slots: 3}}
 		})
 		no := false
-		b.Projects[strings.Repeat("b", 40)] = "version: 6\nactions: {}\n"
+		b.Study(strings.Repeat("b", 40), "version: 6\nactions: {}\n")
 		good := messages.Source{Repo: "https://github.com/opensafely/study", Branch: "main", Commit: commit}
 		with := func(change func(*messages.Request)) *messages.Request {
 			r := &messages.Request{Backend: "tpp", Workspace: "ws", Source: good, Actions: []string{"alone"}}
@@ -292,8 +292,8 @@ func TestRejections(t *testing.T) {
 				t.Errorf("%s: got %s %q, want %s %q", name, o.Code, o.Reasons, c.code, c.want)
 			}
 		}
-		if len(b.Started) != 0 || b.Waiting() != 0 || len(b.Dead) != 0 {
-			t.Errorf("started %d, waiting %d, dead %v", len(b.Started), b.Waiting(), b.Dead)
+		if len(b.Started()) != 0 || b.Waiting() != 0 || len(b.Dead()) != 0 {
+			t.Errorf("started %d, waiting %d, dead %v", len(b.Started()), b.Waiting(), b.Dead())
 		}
 	})
 }
@@ -321,8 +321,8 @@ func TestUnreadable(t *testing.T) {
 		if b.Waiting() != 0 {
 			t.Errorf("%d messages are not settled", b.Waiting())
 		}
-		if len(b.Dead) != 11 {
-			t.Errorf("%d dead letters, want 11: %v", len(b.Dead), b.Dead)
+		if len(b.Dead()) != 11 {
+			t.Errorf("%d dead letters, want 11: %v", len(b.Dead()), b.Dead())
 		}
 		for _, id := range []messages.RequestID{"half", "newer"} {
 			if o := b.last(id, messages.OutcomeRejected); o.Code != messages.InvalidRequest || len(o.Reasons) == 0 {
@@ -333,7 +333,7 @@ func TestUnreadable(t *testing.T) {
 		// Valid JSON that is no valid request is answered, not parked: all reasons at once.
 		b.SendRaw("sluice.request.tpp.ws", []byte(`{"schema":1,"id":"bad","backend":"tpp","workspace":"a b","actions":[]}`))
 		o := b.last("bad", messages.OutcomeRejected)
-		if len(o.Reasons) < 4 || !slices.Contains(o.Reasons, "At least one action must be supplied") || len(b.Dead) != 11 {
+		if len(o.Reasons) < 4 || !slices.Contains(o.Reasons, "At least one action must be supplied") || len(b.Dead()) != 11 {
 			t.Errorf("got %q", o.Reasons)
 		}
 		b.ask("r1", "alone")

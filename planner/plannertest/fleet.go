@@ -33,12 +33,12 @@ type Fleet struct {
 	order    []string                    // of their subjects
 	more     chan struct{}               // closed and replaced when an action is added
 
-	Outcomes []*messages.Outcome
-	Started  []*messages.Action // every action that was ever queued
-	Dead     []Letter
-	Controls []*messages.Control
-	Projects map[string]string // by commit
-	Down     error             // what the source answers instead
+	outcomes []*messages.Outcome
+	started  []*messages.Action
+	dead     []Letter
+	controls []*messages.Control
+	projects map[string]string // by commit
+	down     error
 }
 
 // A Letter is a dead letter.
@@ -53,8 +53,40 @@ func New() *Fleet {
 	return &Fleet{
 		buckets: map[string]map[string]*item{}, watchers: map[*watcher]bool{}, seen: map[string]time.Time{},
 		queues:  map[string]*queue{"requests": {}, "events": {}},
-		actions: map[string]*messages.Action{}, more: make(chan struct{}), Projects: map[string]string{},
+		actions: map[string]*messages.Action{}, more: make(chan struct{}), projects: map[string]string{},
 	}
+}
+
+// Study gives a commit its project file.
+func (f *Fleet) Study(commit, file string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.projects[commit] = file
+}
+
+// Cut has the source of project files fail, until it is cut with nil.
+func (f *Fleet) Cut(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.down = err
+}
+
+// Outcomes returns what was published, in order.
+func (f *Fleet) Outcomes() []*messages.Outcome { return snapshot(f, &f.outcomes) }
+
+// Started returns every action that was ever queued, in order.
+func (f *Fleet) Started() []*messages.Action { return snapshot(f, &f.started) }
+
+// Dead returns the dead letters.
+func (f *Fleet) Dead() []Letter { return snapshot(f, &f.dead) }
+
+// Controls returns the control messages.
+func (f *Fleet) Controls() []*messages.Control { return snapshot(f, &f.controls) }
+
+func snapshot[T any](f *Fleet, list *[]T) []T {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(*list)
 }
 
 // A Conn is one process's connection. It can crash at a chosen write.
@@ -150,11 +182,11 @@ func (f *Fleet) publish(subject string, m messages.Message, id string) error {
 		}
 		f.actions[subject] = m
 		f.order = append(f.order, subject)
-		f.Started = append(f.Started, m)
+		f.started = append(f.started, m)
 		close(f.more)
 		f.more = make(chan struct{})
 	case *messages.Outcome:
-		f.Outcomes = append(f.Outcomes, m)
+		f.outcomes = append(f.outcomes, m)
 	default:
 		return fmt.Errorf("a planner does not publish a %T", m)
 	}
@@ -186,7 +218,7 @@ func (c *Conn) Park(ctx context.Context, subject string, m messages.Message, _, 
 	return c.write(ctx, func() error {
 		c.f.mu.Lock()
 		defer c.f.mu.Unlock()
-		c.f.Dead = append(c.f.Dead, Letter{subject, reason, data})
+		c.f.dead = append(c.f.dead, Letter{subject, reason, data})
 		return nil
 	})
 }
@@ -195,7 +227,7 @@ func (c *Conn) Park(ctx context.Context, subject string, m messages.Message, _, 
 func (c *Conn) Send(_ string, m messages.Message) error {
 	c.f.mu.Lock()
 	defer c.f.mu.Unlock()
-	c.f.Controls = append(c.f.Controls, m.(*messages.Control))
+	c.f.controls = append(c.f.controls, m.(*messages.Control))
 	return nil
 }
 
@@ -217,10 +249,10 @@ func (c *Conn) Project(ctx context.Context, src messages.Source) ([]byte, error)
 	}
 	c.f.mu.Lock()
 	defer c.f.mu.Unlock()
-	if c.f.Down != nil {
-		return nil, c.f.Down
+	if c.f.down != nil {
+		return nil, c.f.down
 	}
-	file, ok := c.f.Projects[src.Commit]
+	file, ok := c.f.projects[src.Commit]
 	if !ok {
 		return nil, messages.Failf(messages.InvalidRequest, "Could not find commit on branch '%s': %s", src.Branch, src.Commit)
 	}
@@ -339,7 +371,7 @@ func (f *Fleet) settle(q *queue, d *messages.Delivery, err error) bool {
 	defer f.mu.Unlock()
 	switch {
 	case errors.As(err, &parked):
-		f.Dead = append(f.Dead, Letter{d.Subject, parked.Reason, d.Data})
+		f.dead = append(f.dead, Letter{d.Subject, parked.Reason, d.Data})
 	case err != nil:
 		return false
 	}
