@@ -145,8 +145,8 @@ func (a *Area) Prepare(ctx context.Context, action *messages.Action) (*Workspace
 }
 
 func (a *Area) prepare(ctx context.Context, action *messages.Action, w *Workspace) error {
-	for _, dir := range []string{w.Dir, w.files, filepath.Join(w.Dir, "inputs")} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+	for _, dir := range []string{w.files, filepath.Join(w.Dir, "inputs")} {
+		if err := makeDir(dir); err != nil {
 			return fmt.Errorf("make staging: %w", err)
 		}
 	}
@@ -245,6 +245,17 @@ func (a *Area) Remove(job messages.JobID, attempt int) error {
 	}
 	_ = os.Remove(filepath.Dir(dir)) // the job's folder, if this was its last attempt
 	return nil
+}
+
+// makeDir makes a folder and those above it, also when another worker that has
+// just removed another attempt takes the job's folder away meanwhile.
+func makeDir(dir string) error {
+	for range 100 {
+		if err := os.MkdirAll(dir, 0o755); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return fmt.Errorf("folder %s is taken away again and again", dir)
 }
 
 // own gives directories to the user that the container runs as.

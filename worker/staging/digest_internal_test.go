@@ -1,0 +1,78 @@
+package staging
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// TestChanging: a file that is not what the walk saw is an error, whatever was
+// done to it.
+func TestChanging(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		change func(path string, info os.FileInfo) error
+		want   error
+	}{
+		{"nothing", func(string, os.FileInfo) error { return nil }, nil},
+		{"longer", func(path string, _ os.FileInfo) error { return os.WriteFile(path, []byte("longer than it was"), 0o600) }, ErrChanging},
+		{"as long, with its old time", func(path string, info os.FileInfo) error {
+			return errors.Join(os.WriteFile(path, []byte("CONTENT"), 0o600), os.Chtimes(path, info.ModTime(), info.ModTime()))
+		}, ErrChanging},
+		{"another file, with its old time", func(path string, info os.FileInfo) error {
+			return errors.Join(os.WriteFile(path+".new", []byte("CONTENT"), 0o600), os.Chtimes(path+".new", info.ModTime(), info.ModTime()), os.Rename(path+".new", path))
+		}, ErrChanging},
+		{"a link to itself", func(path string, _ os.FileInfo) error {
+			return errors.Join(os.Rename(path, path+".real"), os.Symlink(path+".real", path))
+		}, errSomething},
+		{"gone", func(path string, _ os.FileInfo) error { return os.Remove(path) }, os.ErrNotExist},
+		{"a second link", func(path string, _ os.FileInfo) error { return os.Link(path, path+".link") }, ErrChanging},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "file")
+			if err := os.WriteFile(path, []byte("content"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			past := time.Now().Add(-time.Hour)
+			if err := os.Chtimes(path, past, past); err != nil {
+				t.Fatal(err)
+			}
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			root, err := openDir(filepath.Dir(path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer root.Close()
+			found, err := (&Workspace{}).look(t.Context(), root)
+			if err != nil || len(found) != 1 {
+				t.Fatalf("look = %v, %v, want the file", found, err)
+			}
+			if err := tc.change(path, info); err != nil {
+				t.Fatal(err)
+			}
+			err = digests(t.Context(), root, found)
+			if tc.want == errSomething && err != nil {
+				return
+			}
+			if !errors.Is(err, tc.want) {
+				t.Errorf("digests error = %v, want %v", err, tc.want)
+			}
+		})
+	}
+}
+
+var errSomething = errors.New("any error")
+
+func TestUnescape(t *testing.T) {
+	t.Parallel()
+	if got, want := unescape(`/a\040b\134c\011d\012e`), "/a b\\c\td\ne"; got != want {
+		t.Errorf("unescape = %q, want %q", got, want)
+	}
+}
