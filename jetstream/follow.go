@@ -118,3 +118,22 @@ type Controls struct {
 func (l Controls) Listen(ctx context.Context, handle func(*messages.Control)) error {
 	return l.Conn.Listen(ctx, l.Backend, l.Worker, handle)
 }
+
+// Count returns how many messages a stream holds on a subject; on all of them
+// if it is empty.
+func (c *Conn) Count(ctx context.Context, stream, subject string) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	s, err := c.js.Stream(ctx, stream)
+	if err != nil {
+		return 0, fmt.Errorf("look at stream %s: %w", stream, err)
+	}
+	if subject == "" {
+		return s.CachedInfo().State.Msgs, nil
+	}
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(subject))
+	if err != nil {
+		return 0, fmt.Errorf("look at stream %s: %w", stream, err)
+	}
+	return info.State.Subjects[subject], nil
+}
