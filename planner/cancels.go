@@ -18,7 +18,9 @@ func (s *session) cancel(ctx context.Context, place messages.Place, d *messages.
 	if c.Backend != place.Backend || c.Workspace != place.Workspace {
 		return messages.Park("the cancellation is for workspace %s on backend %s, and was published for workspace %s on backend %s", c.Workspace, c.Backend, place.Workspace, place.Backend)
 	}
+	s.planning.Lock() // a plan that is done has its jobs in the state, too
 	e, err := s.Plans.Get(ctx, messages.PlanKey(c.Backend, c.Workspace, c.Request))
+	s.planning.Unlock()
 	if errors.Is(err, messages.ErrNotFound) {
 		return messages.Park("there is no request %s in workspace %s of backend %s that could be cancelled", c.Request, c.Workspace, c.Backend)
 	}

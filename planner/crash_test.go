@@ -185,7 +185,10 @@ func look(f *plannertest.Fleet) end {
 	slices.Sort(e.Leases)
 	for _, o := range f.Outcomes() {
 		line := string(o.Request) + " " + string(o.Kind)
-		if o.Job != nil && o.Job.State.Final() {
+		if o.Job != nil {
+			if !o.Job.State.Final() {
+				continue // may be left out: the next one says more
+			}
 			line += " " + o.Job.Action + " " + string(o.Job.Code)
 		}
 		e.Told = append(e.Told, line)

@@ -24,7 +24,7 @@ func (s *session) event(ctx context.Context, d *messages.Delivery) error {
 		if e.Subject() != d.Subject {
 			return messages.Park("the event says that it belongs on %s", messages.Quote(e.Subject()))
 		}
-		return s.do(ctx, func(ctx context.Context) error { return s.verdict(ctx, &e) })
+		return s.enough(d, s.do(ctx, func(ctx context.Context) error { return s.verdict(ctx, &e) }))
 	}
 	var e messages.WorkerEvent
 	if err := messages.Decode(d.Data, &e); err != nil {
@@ -33,7 +33,7 @@ func (s *session) event(ctx context.Context, d *messages.Delivery) error {
 	if e.Subject() != d.Subject {
 		return messages.Park("the event says that it belongs on %s", messages.Quote(e.Subject()))
 	}
-	return s.do(ctx, func(ctx context.Context) error { return s.stage(ctx, &e) })
+	return s.enough(d, s.do(ctx, func(ctx context.Context) error { return s.stage(ctx, &e) }))
 }
 
 // verdict takes an event of a persister: whatever it says, the commit counts.

@@ -95,9 +95,15 @@ func (p *Planner) impossible(plan *messages.Plan, prj *project.Project, limits m
 		if limit := limits[j.Pool]; limit > 0 && j.Weight > limit+tiny {
 			reasons = append(reasons, fmt.Sprintf("Action '%s' takes %v slots, and pool %s of backend %s is limited to %v: it could never start; ask for another weight or another limit", j.Action, j.Weight, j.Pool, j.Backend, limit))
 		}
-		if _, err := messages.Encode(j); errors.Is(err, messages.ErrTooLarge) {
-			reasons = append(reasons, fmt.Sprintf("Action '%s' is too large: its run line, config and outputs must be below %d bytes together", j.Action, messages.MaxPayload))
-		} else if err != nil {
+		data, err := messages.Encode(j)
+		size := len(data)
+		for _, need := range j.Needs {
+			size += len(need) + inputSize
+		}
+		switch {
+		case errors.Is(err, messages.ErrTooLarge) || size > messages.MaxPayload-resultSize:
+			reasons = append(reasons, fmt.Sprintf("Action '%s' is too large: its run line, config, needs and outputs must be below %d KiB together", j.Action, (messages.MaxPayload-resultSize)>>10))
+		case err != nil:
 			for _, sentence := range sentences(err) {
 				reasons = append(reasons, fmt.Sprintf("Action '%s': %s", j.Action, sentence))
 			}
@@ -105,6 +111,13 @@ func (p *Planner) impossible(plan *messages.Plan, prj *project.Project, limits m
 	}
 	return reasons
 }
+
+// What is added to a record later, in bytes: an input beside its action's name,
+// and a result.
+const (
+	inputSize  = 200
+	resultSize = 128 << 10
+)
 
 // carryOut writes the jobs of a plan, marks it done, has it told, and lets the
 // jobs begin. What was written before a crash is left as it is.

@@ -120,6 +120,9 @@ func (s *session) write(ctx context.Context, d *draft) (err error) {
 func (s *session) reject(ctx context.Context, d draft, code messages.Code, reasons []string) error {
 	p := *d.plan
 	p.Code, p.Reasons, p.Waiting, p.Done = code, bound(reasons), "", true
+	if code != messages.NothingToDo {
+		p.Jobs, p.Actions = nil, nil
+	}
 	d.plan = &p
 	if err := s.write(ctx, &d); err != nil {
 		return err
@@ -158,24 +161,23 @@ func (s *session) decide(ctx context.Context, d draft, wait time.Duration) error
 	}
 	planned, err := Decide(&d.plan.Request, p, view.standing)
 	d.plan.Actions, d.plan.Warnings, d.plan.Waiting = allActions(p), bound(p.Warnings), ""
+	nothing := errors.As(err, &failure) && failure.Code == messages.NothingToDo
 	switch {
-	case errors.As(err, &failure) && failure.Code == messages.NothingToDo:
-		d.plan.Jobs = planned
-		return s.reject(ctx, d, failure.Code, sentences(failure))
-	case errors.As(err, &failure):
+	case nothing:
+	case failure != nil:
 		return s.reject(ctx, d, failure.Code, sentences(failure))
 	case err != nil:
 		return err
 	}
 	d.plan.Jobs = planned
 	if reasons := s.impossible(d.plan, p, view.limits); len(reasons) > 0 {
-		d.plan.Jobs = nil
 		return s.reject(ctx, d, messages.JobError, reasons)
 	}
-	if !lighten(d.plan) {
-		count := len(d.plan.Jobs)
-		d.plan.Jobs, d.plan.Actions = nil, nil
-		return s.reject(ctx, d, messages.InvalidRequest, []string{fmt.Sprintf("the plan of %d jobs is too large for one request; ask for fewer actions at once", count)})
+	if err := lighten(d.plan); err != nil {
+		return s.reject(ctx, d, messages.InvalidRequest, []string{err.Error()})
+	}
+	if nothing {
+		return s.reject(ctx, d, failure.Code, sentences(failure))
 	}
 	if err := s.write(ctx, &d); err != nil {
 		return err
@@ -212,17 +214,20 @@ func allActions(p *project.Project) []string {
 }
 
 // lighten leaves out of a plan what can be worked out again if it is too large
-// for a record, and reports whether it fits.
-func lighten(plan *messages.Plan) bool {
-	if _, err := messages.Encode(plan); !errors.Is(err, messages.ErrTooLarge) {
-		return true
+// for a record. The error says why it cannot be written all the same.
+func lighten(plan *messages.Plan) error {
+	_, err := messages.Encode(plan)
+	if !errors.Is(err, messages.ErrTooLarge) {
+		return err
 	}
 	plan.Jobs = slices.Clone(plan.Jobs)
 	for i := range plan.Jobs {
 		plan.Jobs[i].Wait = nil
 	}
-	_, err := messages.Encode(plan)
-	return !errors.Is(err, messages.ErrTooLarge)
+	if _, err = messages.Encode(plan); errors.Is(err, messages.ErrTooLarge) {
+		return fmt.Errorf("the plan of %d jobs is too large for one request; ask for fewer actions at once", len(plan.Jobs))
+	}
+	return err
 }
 
 // A view is what planning has to know of the state.

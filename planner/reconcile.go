@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"sluice/messages"
@@ -16,10 +17,8 @@ func (s *session) reconcile(ctx context.Context) error {
 		return err
 	}
 	var tried []*job
-	for _, j := range s.jobs {
-		if j.record.Attempt > 0 {
-			tried = append(tried, j)
-		}
+	for _, b := range s.backends {
+		tried = slices.AppendSeq(tried, maps.Values(b.tried))
 	}
 	if err := s.inspect(ctx, tried); err != nil {
 		return err

@@ -21,6 +21,10 @@ func (s *session) save(ctx context.Context, j *job, change func(*messages.Job) e
 	}
 	key := messages.JobKey(next.Backend, next.Workspace, next.ID)
 	revision, err := s.Jobs.Update(ctx, key, &next, j.revision)
+	if errors.Is(err, messages.ErrTooLarge) && next.Result != nil { // the names are in the persister's own record, too
+		next.Result = slim(next.Result)
+		revision, err = s.Jobs.Update(ctx, key, &next, j.revision)
+	}
 	if errors.Is(err, messages.ErrConflict) {
 		revision, err = mine(ctx, s.Jobs, key, &next, err)
 	}
@@ -34,6 +38,17 @@ func (s *session) save(ctx context.Context, j *job, change func(*messages.Job) e
 		s.teller.add(func(ctx context.Context) error { return s.tell(ctx, &next, revision) })
 	}
 	return nil
+}
+
+// slim leaves the names out of a result, and keeps the counts.
+func slim(r *messages.Result) *messages.Result {
+	out := *r
+	out.Leftover, out.Withheld, out.Refused, out.Raised = nil, nil, nil, nil
+	out.Unmatched = slices.Clone(r.Unmatched)
+	for i := range out.Unmatched {
+		out.Unmatched[i].Pattern, out.Unmatched[i].Nearest = clipTo(out.Unmatched[i].Pattern, 200), nil
+	}
+	return &out
 }
 
 // set moves a job to a code.

@@ -17,11 +17,22 @@ func (s *session) request(ctx context.Context, d *messages.Delivery) error {
 	place, err := messages.ParseSubject(d.Subject)
 	switch {
 	case err == nil && place.Kind == "request":
-		return s.newRequest(ctx, place, d.Data)
+		return s.enough(d, s.newRequest(ctx, place, d.Data))
 	case err == nil && place.Kind == "cancel":
-		return s.cancel(ctx, place, d)
+		return s.enough(d, s.cancel(ctx, place, d))
 	}
 	return messages.Park("subject %s is not that of a request or a cancellation", messages.Quote(d.Subject))
+}
+
+// enough gives up a message that has failed so often that it must not hold up
+// the others any longer (I5). With the pauses between deliveries that takes the
+// better part of an hour.
+func (s *session) enough(d *messages.Delivery, err error) error {
+	const most = 100
+	if err == nil || d.Tries < most || s.ctx.Err() != nil {
+		return err
+	}
+	return messages.Park("given up after %d tries: %w", d.Tries, err)
 }
 
 // newRequest takes a request. It returns when the plan is written, or it is

@@ -58,7 +58,7 @@ func (s *session) usage(b *backend) (pools map[string]Pool, inFlight map[string]
 		pools[pool] = p
 		inFlight[workspace] += weight
 	}
-	for _, j := range b.jobs {
+	for _, j := range b.tried {
 		if j.inFlight() {
 			use(j.record.Workspace, j.record.Pool, j.record.Weight)
 		}
@@ -126,6 +126,7 @@ func (s *session) dispatch(ctx context.Context, list []*job) error {
 	}
 	for _, j := range list {
 		j.lease = held{}
+		s.backend(j.key.backend).tried[j.key] = j
 		if err := s.publish(ctx, j); err != nil {
 			return err
 		}

@@ -127,6 +127,7 @@ type backend struct {
 	revision messages.Revision // of the setting
 	workers  map[string]worker // by key
 	jobs     map[jobKey]*job
+	tried    map[jobKey]*job // those that were ever dispatched
 	backlog  Backlog
 	labels   map[*job]bool // records that do not say why the job waits
 	dirty    bool          // something has changed that lets jobs start
@@ -140,7 +141,7 @@ type worker struct {
 func (s *state) backend(name string) *backend {
 	b := s.backends[name]
 	if b == nil {
-		b = &backend{name: name, workers: map[string]worker{}, jobs: map[jobKey]*job{}, labels: map[*job]bool{}}
+		b = &backend{name: name, workers: map[string]worker{}, jobs: map[jobKey]*job{}, tried: map[jobKey]*job{}, labels: map[*job]bool{}}
 		s.backends[name] = b
 	}
 	return b
@@ -150,7 +151,11 @@ func (s *state) backend(name string) *backend {
 // WaitFor of which nothing is known.
 func (s *state) keep(j *job) (unknown []messages.JobID) {
 	s.jobs[j.key] = j
-	s.backend(j.key.backend).jobs[j.key] = j
+	b := s.backend(j.key.backend)
+	b.jobs[j.key] = j
+	if j.record.Attempt > 0 {
+		b.tried[j.key] = j
+	}
 	for _, id := range j.record.WaitFor {
 		key := jobKey{j.key.backend, id}
 		past, over := s.past[key]
@@ -173,6 +178,7 @@ func (s *state) forget(j *job) {
 	b.unplace(j)
 	delete(b.labels, j)
 	delete(b.jobs, j.key)
+	delete(b.tried, j.key)
 	delete(s.jobs, j.key)
 	delete(s.alarms, j)
 	delete(s.waiters, j.key)
