@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"time"
+
+	"sluice/jetstream"
+)
+
+type doctorCommand struct {
+	natsFlags
+	Only []string `help:"Look at these only: git, engine, nats, topology." enum:"git,engine,nats,topology"`
+	JSON bool     `help:"Print an object a finding."`
+}
+
+// A finding is what the doctor says about one thing.
+type finding struct {
+	What string `json:"what"`
+	OK   bool   `json:"ok"`
+	Says string `json:"says"`
+}
+
+// Run looks at what a fleet on this machine needs.
+func (cmd *doctorCommand) Run(a *app) error {
+	ill := 0
+	for _, look := range []struct {
+		what string
+		by   func(*app) (string, error)
+	}{
+		{"git", func(a *app) (string, error) { return checkGit(a.ctx) }},
+		{"engine", func(a *app) (string, error) { return "the Docker Engine answers", checkEngine(a.ctx) }},
+		{"nats", cmd.checkServer},
+		{"topology", cmd.checkTopology},
+	} {
+		if len(cmd.Only) > 0 && !slices.Contains(cmd.Only, look.what) {
+			continue
+		}
+		says, err := look.by(a)
+		f := finding{What: look.what, OK: err == nil, Says: says}
+		if err != nil {
+			ill++
+			f.Says = err.Error()
+		}
+		if err := cmd.print(a, f); err != nil {
+			return err
+		}
+	}
+	if ill > 0 {
+		return exit(ExitOurs, nil)
+	}
+	return nil
+}
+
+func (cmd *doctorCommand) print(a *app, f finding) error {
+	switch {
+	case cmd.JSON:
+		return a.printJSON(f)
+	case !f.OK:
+		fmt.Fprintf(a.stderr, "%s: %s\n", f.What, f.Says)
+	case len(cmd.Only) == 0:
+		fmt.Fprintf(a.stdout, "%s: %s\n", f.What, f.Says)
+	}
+	return nil
+}
+
+func checkGit(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "git", "version").Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		return "", errors.New("there is no git here: install it (Debian: apt-get install git)")
+	}
+	if err != nil {
+		return "", fmt.Errorf("git does not run: %w", err)
+	}
+	return string(out[:max(len(out)-1, 0)]), nil
+}
+
+func (cmd *doctorCommand) checkServer(a *app) (string, error) {
+	c, err := cmd.client(a)
+	if err != nil {
+		return "", err
+	}
+	c.Close()
+	return "the NATS server answers, and is new enough", nil
+}
+
+func (cmd *doctorCommand) checkTopology(a *app) (string, error) {
+	c, err := cmd.client(a)
+	if err != nil {
+		return "", errors.New("cannot be looked at without the server")
+	}
+	defer c.Close()
+	diffs, err := c.Check(a.ctx, jetstream.Topology{Replicas: 1, Store: defaultStore})
+	if err != nil {
+		return "", err
+	}
+	missing := 0
+	for _, d := range diffs {
+		if d.Have == "missing" {
+			missing++
+		}
+	}
+	if missing > 0 {
+		return "", fmt.Errorf("%d streams, registers or consumers are missing: run `sluice topology --apply`", missing)
+	}
+	return "all streams and registers are there", nil
+}
