@@ -16,18 +16,22 @@ import (
 )
 
 // copyFolder copies a study's working folder: all but what the project's
-// patterns name as outputs, and what is ours or git's.
+// patterns name as outputs, what earlier runs left, and what is ours or git's.
 func copyFolder(ctx context.Context, folder string, patterns []string, dir string) error {
 	folder, err := filepath.EvalSymlinks(folder)
 	if err != nil {
 		return fmt.Errorf("copy the study's folder: %w", err)
+	}
+	earlier, err := earlierOutputs(folder)
+	if err != nil {
+		return err
 	}
 	skip := func(rel string, folder bool) bool {
 		switch rel {
 		case ".git", ".sluice", "metadata":
 			return true
 		}
-		return !folder && slices.ContainsFunc(patterns, func(p string) bool { return messages.Glob(p, rel) })
+		return !folder && (earlier[rel] || slices.ContainsFunc(patterns, func(p string) bool { return messages.Glob(p, rel) }))
 	}
 	if err := copyTree(ctx, folder, dir, skip); err != nil {
 		return fmt.Errorf("copy the study's folder: %w", err)
