@@ -3,6 +3,7 @@ package planner_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -80,7 +81,7 @@ type life struct {
 
 // live runs a project to its end with a planner that crashes at its n-th write,
 // and another one after it.
-func live(t *testing.T, l life, n int, after bool) (end, int) {
+func live(t *testing.T, l life, n int, after bool, fail func() (bool, bool)) (end, int) {
 	f := plannertest.New()
 	f.Study(commit, l.project)
 	ctx, stop := context.WithCancel(t.Context())
@@ -101,6 +102,7 @@ func live(t *testing.T, l life, n int, after bool) (end, int) {
 	}
 	first, crash := context.WithCancel(ctx)
 	conn := f.Connect(n, after, crash)
+	conn.Flaky(fail)
 	run(conn, first)
 
 	w := f.Worker(t, "w1", "tpp", map[string]float64{"default": 4, "db": 1})
@@ -129,7 +131,7 @@ func live(t *testing.T, l life, n int, after bool) (end, int) {
 type strict struct{ t *testing.T }
 
 func (s strict) Write(line []byte) (int, error) {
-	if !strings.Contains(string(line), plannertest.ErrCrashed.Error()) {
+	if !strings.Contains(string(line), plannertest.ErrCrashed.Error()) && !strings.Contains(string(line), plannertest.ErrFlaky.Error()) {
 		s.t.Errorf("a planner logs: %s", line)
 	}
 	return len(line), nil
@@ -207,10 +209,7 @@ func look(f *plannertest.Fleet) end {
 // effect, the one after it brings everything to the same end (I2, I4).
 func TestCrashAnywhere(t *testing.T) {
 	t.Parallel()
-	want := crashes(t, life{troubled, [][]messages.Request{
-		{{ID: "r1", Actions: []string{"run_all"}}, {ID: "r2", Actions: []string{"nope"}}, {ID: "r1", Actions: []string{"run_all"}}},
-		{{ID: "r3", Actions: []string{"flaky", "after_endless"}}},
-	}})
+	want := crashes(t, troubledLife())
 	for action, code := range map[string]string{
 		"extract": "succeeded", "flaky": "succeeded", "wrong": "nonzero_exit", "after_wrong": "dependency_failed", "after_after": "dependency_failed",
 		"vanishing": "succeeded", "broken": "internal_error", "refused": "job_error", "endless": "cancelled_by_user", "after_endless": "cancelled_by_user",
@@ -221,6 +220,40 @@ func TestCrashAnywhere(t *testing.T) {
 	}
 	if len(want.Queued) != 0 || want.Unsolved != 0 || len(want.Dead) != 1 {
 		t.Errorf("without a crash: queued %v, unsolved %d, dead %v", want.Queued, want.Unsolved, want.Dead)
+	}
+}
+
+func troubledLife() life {
+	return life{troubled, [][]messages.Request{
+		{{ID: "r1", Actions: []string{"run_all"}}, {ID: "r2", Actions: []string{"nope"}}, {ID: "r1", Actions: []string{"run_all"}}},
+		{{ID: "r3", Actions: []string{"flaky", "after_endless"}}},
+	}}
+}
+
+// TestFlakyServer: one write in ten fails, before or after it takes effect, and
+// one read in twenty, and the end is the same.
+func TestFlakyServer(t *testing.T) {
+	t.Parallel()
+	var want end
+	synctest.Test(t, func(t *testing.T) { want, _ = live(t, troubledLife(), 0, false, nil) })
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 1))
+			failed := 0
+			got, _ := live(t, troubledLife(), 0, false, func() (before, after bool) {
+				n := r.IntN(20)
+				if n < 2 {
+					failed++
+				}
+				return n == 0, n == 1
+			})
+			if failed < 10 {
+				t.Errorf("seed %d: only %d calls have failed", seed, failed)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("seed %d: the end is another (-want +got):\n%s", seed, diff)
+			}
+		})
 	}
 }
 
@@ -242,7 +275,7 @@ func TestCrashWithNothingToDo(t *testing.T) {
 func crashes(t *testing.T, l life) (want end) {
 	t.Helper()
 	writes := 0
-	synctest.Test(t, func(t *testing.T) { want, writes = live(t, l, 0, false) })
+	synctest.Test(t, func(t *testing.T) { want, writes = live(t, l, 0, false, nil) })
 	if writes < 40 {
 		t.Fatalf("only %d writes were made; the test does not see them all", writes)
 	}
@@ -250,7 +283,7 @@ func crashes(t *testing.T, l life) (want end) {
 	for n := 1; n <= writes; n++ {
 		for _, after := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
-				got, _ := live(t, l, n, after)
+				got, _ := live(t, l, n, after, nil)
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("crash at write %d (after it took effect: %v): the end is another (-want +got):\n%s", n, after, diff)
 				}

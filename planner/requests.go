@@ -114,7 +114,7 @@ func (p *Planner) checkRequest(place messages.Place, req *messages.Request) (pro
 	if err := CheckRequest(p.cfg, req); err != nil {
 		problems = append(problems, sentences(err)...)
 	}
-	if req.Commit != messages.WorkingFolder {
+	if req.Commit != messages.WorkingFolder || p.cfg.WorkingFolder {
 		if err := p.Source.CheckSource(req.Source); err != nil {
 			problems = append(problems, sentences(err)...)
 		}

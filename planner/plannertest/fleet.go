@@ -98,6 +98,7 @@ type Conn struct {
 	after bool
 	dead  bool
 	crash func()
+	flaky func() (before, after bool)
 }
 
 // Connect returns a connection that crashes at its n-th write: before it takes
@@ -105,6 +106,13 @@ type Conn struct {
 func (f *Fleet) Connect(n int, after bool, crash func()) *Conn {
 	return &Conn{f: f, at: n, after: after, crash: crash}
 }
+
+// Flaky has writes fail, before or after they take effect, as fail says for
+// each, and reads. The process lives on.
+func (c *Conn) Flaky(fail func() (before, after bool)) { c.flaky = fail }
+
+// ErrFlaky is what a write returns that failed by Flaky.
+var ErrFlaky = errors.New("the server does not answer")
 
 // Writes returns how many writes the connection has made.
 func (c *Conn) Writes() int {
@@ -141,7 +149,18 @@ func (c *Conn) write(ctx context.Context, do func() error) error {
 	if now {
 		c.dead = true
 	}
+	before, after := false, false
+	if c.flaky != nil {
+		before, after = c.flaky()
+	}
 	c.mu.Unlock()
+	switch {
+	case before:
+		return ErrFlaky
+	case after:
+		_ = do() // nobody hears how it ended
+		return ErrFlaky
+	}
 	if !now {
 		return do()
 	}
@@ -159,6 +178,21 @@ func (c *Conn) alive(ctx context.Context) error {
 		return ErrCrashed
 	}
 	return ctx.Err()
+}
+
+// read is alive for a read that may fail by Flaky.
+func (c *Conn) read(ctx context.Context) error {
+	if err := c.alive(ctx); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.flaky != nil {
+		if before, _ := c.flaky(); before {
+			return ErrFlaky
+		}
+	}
+	return nil
 }
 
 // Publish implements planner.Outbox.

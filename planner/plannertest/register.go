@@ -28,7 +28,7 @@ type register[T any, P value[T]] struct {
 }
 
 func (r register[T, P]) Get(ctx context.Context, key string) (messages.Entry[T], error) {
-	if err := r.c.alive(ctx); err != nil {
+	if err := r.c.read(ctx); err != nil {
 		return messages.Entry[T]{}, err
 	}
 	r.c.f.mu.Lock()
@@ -126,7 +126,7 @@ func (f *Fleet) set(bucket, key string, data []byte, ttl time.Duration) messages
 }
 
 func (r register[T, P]) All(ctx context.Context, filter string, handle func(messages.Entry[T])) error {
-	if err := r.c.alive(ctx); err != nil {
+	if err := r.c.read(ctx); err != nil {
 		return err
 	}
 	r.c.f.mu.Lock()
