@@ -23,7 +23,7 @@ type following struct {
 	pump   *logPump
 	cancel context.CancelFunc // breaks the reading off
 	read   chan error         // how the reading ended
-	done   chan struct{}      // closed when there is nothing more to publish
+	done   chan bool          // told when there is nothing more to publish, and whether that is all
 	over   chan struct{}      // closed when the container has ended
 	all    sync.WaitGroup
 }
@@ -36,7 +36,7 @@ func (a *attempt) followLogs() (*following, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(a.life)
-	f := &following{pump: pump, cancel: cancel, read: make(chan error, 1), done: make(chan struct{}), over: make(chan struct{})}
+	f := &following{pump: pump, cancel: cancel, read: make(chan error, 1), done: make(chan bool, 1), over: make(chan struct{})}
 	f.all.Go(func() { pump.publish(a.life, a.w.Outbox, &a.entry.Action, f.done) })
 	f.all.Go(func() { f.read <- f.readAll(ctx, a.box) })
 	return f, nil
@@ -72,7 +72,7 @@ func (f *following) finish(whole bool) (messages.Log, error) {
 	}
 	err := f.awaitRead()
 	f.cancel()
-	close(f.done)
+	f.done <- whole
 	f.all.Wait()
 	log, finishErr := f.pump.finish()
 	if !whole {

@@ -119,14 +119,17 @@ func (p *logPump) waiting() int {
 	return len(p.pending)
 }
 
-// publish sends chunks until done is closed, then the rest, marked as the last.
-func (p *logPump) publish(ctx context.Context, out Outbox, a *messages.Action, done <-chan struct{}) {
+// publish sends chunks until done says that there is no more: the rest, marked
+// as the last, if the log is whole.
+func (p *logPump) publish(ctx context.Context, out Outbox, a *messages.Action, done <-chan bool) {
 	timer := time.NewTimer(messages.LogChunkWait)
 	defer timer.Stop()
 	for {
 		select {
-		case <-done:
-			p.flush(ctx, out, a, true)
+		case whole := <-done:
+			if whole {
+				p.flush(ctx, out, a, true)
+			}
 			return
 		case <-p.wake:
 		}
@@ -134,8 +137,9 @@ func (p *logPump) publish(ctx context.Context, out Outbox, a *messages.Action, d
 		timer.Reset(messages.LogChunkWait)
 		for full := false; !full; {
 			select {
-			case <-done:
-				full = true
+			case whole := <-done:
+				p.flush(ctx, out, a, whole)
+				return
 			case <-timer.C:
 				full = true
 			case <-p.wake:
@@ -158,13 +162,17 @@ func (p *logPump) flush(ctx context.Context, out Outbox, a *messages.Action, las
 			return
 		}
 		chunk := &messages.LogChunk{Job: a.Job, Attempt: a.Attempt, Offset: offset, Text: string(text), Last: last && !more, At: time.Now().UTC()}
+		id := fmt.Sprintf("log/%s/%d/%d", a.Job, a.Attempt, offset)
+		if chunk.Last {
+			id += "/last" // it may be empty, and begin where a piece began that was lost
+		}
 		call, cancel := context.WithTimeout(ctx, chunkWait)
-		err := out.Publish(call, messages.LogSubject(a.Backend, a.Job, a.Attempt), chunk, fmt.Sprintf("log/%s/%d/%d", a.Job, a.Attempt, offset))
+		err := out.Publish(call, messages.LogSubject(a.Backend, a.Job, a.Attempt), chunk, id)
 		cancel()
 		if err == nil {
 			p.note(offset + int64(len(text)))
 		}
-		if !more || err != nil && last {
+		if !more || ctx.Err() != nil || err != nil && last {
 			return
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -134,7 +135,7 @@ func (a *attempt) inspect() error {
 	if files.Cancelled {
 		return nil
 	}
-	a.space.Limit = a.w.limits(&a.entry.Action).Disk
+	a.space.Limit = listedLimit(a.w.limits(&a.entry.Action).Disk)
 	listing, err := a.list()
 	var stop *stopped
 	var failure *messages.Failure
@@ -150,6 +151,17 @@ func (a *attempt) inspect() error {
 		files.Listing = listing
 	}
 	return nil
+}
+
+// listedLimit is how many bytes may be listed by an action that may write so
+// many. A file with holes says that it is larger than what was written: to read
+// it takes as long as its size says.
+func listedLimit(disk int64) int64 {
+	const factor = 4
+	if disk > math.MaxInt64/factor {
+		return math.MaxInt64
+	}
+	return disk * factor
 }
 
 func (a *attempt) list() (messages.Listing, error) {

@@ -54,6 +54,7 @@ func TestChanging(t *testing.T) {
 			if err != nil || len(found) != 1 {
 				t.Fatalf("look = %v, %v, want the file", found, err)
 			}
+			awaitTick(t, root.Name())
 			if err := tc.change(path, info); err != nil {
 				t.Fatal(err)
 			}
@@ -65,6 +66,25 @@ func TestChanging(t *testing.T) {
 				t.Errorf("digests error = %v, want %v", err, tc.want)
 			}
 		})
+	}
+}
+
+// awaitTick returns when the clock that the kernel stamps files with has moved
+// on: it may go in steps of some milliseconds.
+func awaitTick(t *testing.T, dir string) {
+	t.Helper()
+	stamp := func() time.Time {
+		f, err := os.CreateTemp(dir+"/..", "tick")
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := f.Stat()
+		if err := errors.Join(err, f.Close(), os.Remove(f.Name())); err != nil {
+			t.Fatal(err)
+		}
+		return info.ModTime()
+	}
+	for first := stamp(); !stamp().After(first); {
 	}
 }
 

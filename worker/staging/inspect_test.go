@@ -332,4 +332,3 @@ func TestOpen(t *testing.T) {
 		t.Errorf("Free = %d, %v", free, err)
 	}
 }
-

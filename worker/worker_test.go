@@ -1,0 +1,260 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sluice/messages"
+	"sluice/worker"
+)
+
+func (w *world) noSecret(where, text, secret string) {
+	w.t.Helper()
+	if strings.Contains(text, secret) {
+		w.t.Errorf("%s has the secret", where)
+	}
+}
+
+func diff(t *testing.T, what string, want, got any) {
+	t.Helper()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("%s mismatch (-want +got):\n%s", what, d)
+	}
+}
+
+// whole is what a worker reports of an attempt that goes well.
+var whole = []messages.Stage{
+	messages.StagePreparing, messages.StagePrepared, messages.StageExecuting, messages.StageExecuted, messages.StageFinalizing,
+}
+
+func TestAttempt(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(nil)
+		a := newAction("a")
+		b := w.run(a)
+		if got := w.leases.state(key(a)); got != messages.LeaseHeld {
+			t.Errorf("lease = %s, want held", got)
+		}
+		diff(t, "deliveries", []error{nil}, w.settled)
+		diff(t, "slots", map[string]messages.Slots{"default": {Total: 2, Used: 1}}, w.seen().Pools)
+		if err := os.WriteFile(filepath.Join(b.spec.Dir, "out.csv"), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.say("hello\n")
+		pass(time.Hour) // the lease is renewed all the time
+		if got := w.leases.state(key(a)); got != messages.LeaseHeld {
+			t.Errorf("lease after an hour = %s, want held", got)
+		}
+		b.end(worker.Exit{Code: 3, OOMKilled: true})
+		synctest.Wait()
+
+		files := w.files()
+		if files.ExitCode != 3 || !files.OOMKilled || files.TimedOut || files.Cancelled || files.ImageDigest != "sha256:image" || files.Worker != name {
+			t.Errorf("files = %+v, want exit 3, out of memory", files)
+		}
+		diff(t, "listing", messages.Path("out.csv"), files.Listing.Files[0].Path)
+		diff(t, "given", []messages.Path{"code"}, files.Given)
+		diff(t, "log file", "hello\n", w.logFile(a))
+		diff(t, "log", messages.Log{Bytes: 6, Digest: messages.Digest([]byte("hello\n"))}, files.Log)
+		diff(t, "stages", whole, w.out.stages())
+		chunks := sentOf[*messages.LogChunk](w.out)
+		if len(chunks) != 2 || chunks[0].Text != "hello\n" || !chunks[1].Last || chunks[1].Offset != 6 {
+			t.Errorf("chunks = %+v, want the line and the end", chunks)
+		}
+		if got := w.leases.state(key(a)); got != messages.LeaseReleased {
+			t.Errorf("lease = %s, want released", got)
+		}
+		if n := w.engine.count(); n != 0 {
+			t.Errorf("%d containers are left", n)
+		}
+		diff(t, "slots", map[string]messages.Slots{"default": {Total: 2}}, w.seen().Pools)
+		if len(w.left()) != 2 {
+			t.Errorf("on the disk: %v, want journal entry and staging until the verdict", w.left())
+		}
+		w.judge(a, messages.Persisted)
+		diff(t, "left on the disk", []string(nil), w.left())
+		w.end(r)
+		if p := w.seen(); !p.Draining {
+			t.Errorf("last presence = %+v, want it to say that the worker stopped", p)
+		}
+	})
+}
+
+// TestNotOurs: what is claimed, or was meant for another, is not run.
+func TestNotOurs(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(nil)
+		taken, fenced, expired := newAction("taken"), newAction("fenced"), newAction("expired")
+		w.leases.set(t, key(taken), func(l *messages.Lease) { l.State, l.Owner = messages.LeaseHeld, "w2" })
+		w.leases.set(t, key(fenced), func(l *messages.Lease) { l.State = messages.LeaseFenced })
+		w.leases.set(t, key(expired), func(l *messages.Lease) { l.State, l.Owner = messages.LeaseHeld, "w2" })
+		w.leases.entries[key(expired)].expires = time.Now()
+		for _, a := range []*messages.Action{taken, fenced, expired} {
+			w.deliver(a)
+		}
+		diff(t, "deliveries", []error{nil, nil, nil}, w.settled)
+
+		w.settled = nil
+		elsewhere, otherPool := newAction("x"), newAction("y")
+		elsewhere.Backend, otherPool.Pool = "other", "db"
+		w.deliver(elsewhere)
+		w.deliver(otherPool)
+		w.deliverRaw(newAction("z").Subject(), []byte("{"))
+		w.deliverRaw(newAction("z").Subject(), []byte(`{"schema":2}`))
+		data, _ := messages.Encode(newAction("a"))
+		w.deliverRaw(newAction("b").Subject(), data)
+		for i, err := range w.settled {
+			var parked *messages.Parked
+			if !errors.As(err, &parked) {
+				t.Errorf("delivery %d was settled with %v, want it parked", i, err)
+			}
+		}
+		if n := len(w.engine.specs); n != 0 || len(w.settled) != 5 {
+			t.Errorf("%d containers were started, %d deliveries parked, want none and 5", n, len(w.settled))
+		}
+		w.end(r)
+	})
+}
+
+// TestRedelivery: an action that comes again while it is in hand, or whose claim
+// was not answered, runs once.
+func TestRedelivery(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(nil)
+		a := newAction("a")
+		w.leases.break_(false, true)
+		w.deliver(a)
+		if len(w.settled) != 1 || w.settled[0] == nil {
+			t.Fatalf("an unanswered claim was settled with %v, want an error: the action must come again", w.settled)
+		}
+		w.leases.break_(false, false)
+		b := w.run(a)
+		w.deliver(a)
+		w.deliver(a)
+		if len(w.engine.specs) != 1 || len(w.settled) != 4 || w.settled[1] != nil || w.settled[3] != nil {
+			t.Errorf("%d containers, deliveries %v, want one container", len(w.engine.specs), w.settled)
+		}
+		b.end(worker.Exit{})
+		synctest.Wait()
+		w.deliver(a)
+		w.judge(a, messages.Persisted)
+		w.deliver(a)
+		if len(w.engine.specs) != 1 {
+			t.Errorf("%d containers were started, want one", len(w.engine.specs))
+		}
+		w.end(r)
+	})
+}
+
+// TestFaults: whose fault it is that an attempt does not start.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	failure := messages.Failf(messages.JobError, "there is no such thing; choose another")
+	for _, tc := range []struct {
+		name  string
+		image error
+		code  error
+		down  bool
+		want  messages.Stage
+		event string
+	}{
+		{name: "no such image", image: failure, want: messages.StageRefused, event: "choose another"},
+		{name: "registry away", image: errors.New("timeout"), want: messages.StageErrored, event: "could not be staged: timeout"},
+		{name: "bad source", code: failure, want: messages.StageRefused, event: "choose another"},
+		{name: "git away", code: errors.New("no route"), want: messages.StageErrored, event: "no route"},
+		{name: "engine away", down: true, want: messages.StageErrored, event: "could not start its container"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, func(t *testing.T, w *world) {
+				w.engine.image = func(string) (string, error) { return "", tc.image }
+				w.code = func(context.Context, string) error {
+					if tc.down {
+						w.engine.set(errors.New("no engine"))
+					}
+					return tc.code
+				}
+				r := w.start(nil)
+				a := newAction("a")
+				w.deliver(a)
+				events := sentOf[*messages.WorkerEvent](w.out)
+				last := events[len(events)-1]
+				if last.Stage != tc.want || !strings.Contains(last.Reason, tc.event) || tc.want == messages.StageRefused && last.Code != messages.JobError {
+					t.Errorf("last event = %+v, want %s with %q", last, tc.want, tc.event)
+				}
+				if got := w.leases.state(key(a)); got != messages.LeaseReleased {
+					t.Errorf("lease = %s, want released", got)
+				}
+				diff(t, "left on the disk", []string(nil), w.left())
+				w.end(r)
+			})
+		})
+	}
+}
+
+// TestEnvironment: secrets and the network are for database actions alone, and
+// leave the worker by no other way.
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	const secret = "hunter2"
+	var log strings.Builder
+	inWorld(t, func(t *testing.T, w *world) {
+		w.log = &log
+		r := w.start(func(c *worker.Config) {
+			c.Pools = map[string]float64{"default": 10}
+			c.Databases = map[string]string{"default": "db://full:" + secret, "slice": "db://slice:" + secret}
+			c.DBEnv = []messages.EnvVar{{Name: "TOKEN", Value: secret}}
+			c.Env = []messages.EnvVar{{Name: "PLAIN", Value: "yes"}}
+			c.Network = worker.Network{Name: "jobrunner-db", DNS: []string{"192.0.2.0"}}
+		})
+		for dataset, want := range map[string]string{"": "db://full:" + secret, "full": "db://full:" + secret, "default": "db://full:" + secret, "slice": "db://slice:" + secret} {
+			a := newAction("db" + dataset)
+			a.Database, a.Dataset = true, dataset
+			a.Env = []messages.EnvVar{{Name: "DATABASE_URL", Value: "not this"}}
+			b := w.run(a)
+			env := environment(b)
+			if env["DATABASE_URL"] != want || env["TOKEN"] != secret || env["OPENSAFELY_BACKEND"] != backend || env["HOME"] != "/tmp" || b.spec.Network.Name != "jobrunner-db" {
+				t.Errorf("dataset %q: environment %v, network %v, want %s", dataset, env, b.spec.Network, want)
+			}
+			b.end(worker.Exit{})
+		}
+		b := w.run(newAction("plain"))
+		diff(t, "environment", map[string]string{"HOME": "/tmp", "OPENSAFELY_BACKEND": backend, "PLAIN": "yes"}, environment(b))
+		diff(t, "network", worker.Network{}, b.spec.Network)
+		b.end(worker.Exit{})
+		unknown := newAction("unknown")
+		unknown.Database, unknown.Dataset = true, "nowhere"
+		w.deliver(unknown)
+		refused := false
+		for _, e := range sentOf[*messages.WorkerEvent](w.out) {
+			refused = refused || e.Stage == messages.StageRefused && e.Job == unknown.Job && strings.Contains(e.Reason, "nowhere")
+		}
+		if !refused {
+			t.Error("an action for a database that is not there was not refused")
+		}
+		w.secrets(secret)
+		w.end(r)
+	})
+	if strings.Contains(log.String(), secret) {
+		t.Error("the worker's log has the secret")
+	}
+}
+
+func environment(b *box) map[string]string {
+	env := map[string]string{}
+	for _, v := range b.spec.Env {
+		env[v.Name] = v.Value
+	}
+	return env
+}
