@@ -83,6 +83,8 @@ func (s *session) obeyJob(ctx context.Context, b *backend, j *job) error {
 	switch {
 	case j.record.State != messages.Running || j.record.Wanted != "" || j.record.Code == messages.Finalizing || j.lease.over():
 		return nil // has not begun, or leaves the worker by itself
+	case b.setting.Paused != nil && b.setting.Reboot == nil && j.unclaimed():
+		return s.takeBack(ctx, j, messages.Paused)
 	case b.setting.Reboot != nil:
 		code = messages.WaitingOnReboot
 	case b.setting.Maintenance != nil && j.record.Database:

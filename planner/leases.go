@@ -46,6 +46,8 @@ func heldFrom(e messages.Entry[messages.Lease], before held) held {
 func (s *session) leaseChanged(ctx context.Context, j *job) error {
 	s.backend(j.key.backend).dirty = true
 	switch {
+	case j.record.State == messages.Running && j.lease.state == messages.LeaseFenced && j.lease.owner == fencer:
+		return s.reset(ctx, j) // taken back, and a planner before this one did not get further
 	case j.record.State == messages.Running && j.lease.state == messages.LeaseFenced:
 		return s.retry(ctx, j, j.lease.owner, lost(j.lease.owner)) // a planner before this one did not get further
 	case j.record.State == messages.Pending && j.lease.state == messages.LeaseHeld:
@@ -117,6 +119,9 @@ func (s *session) giveUp(ctx context.Context, j *job) error {
 	if owner == "" {
 		owner = j.record.Worker
 	}
+	if owner == "" {
+		owner = "unknown"
+	}
 	fenced := s.fence(j.record, owner, messages.InternalError)
 	revision, err := s.Leases.Update(ctx, key, fenced, j.lease.revision, s.cfg.LeaseKeep)
 	if errors.Is(err, messages.ErrConflict) {
@@ -136,11 +141,44 @@ func (s *session) giveUp(ctx context.Context, j *job) error {
 }
 
 // lost is the reason of an attempt that was fenced.
-func lost(owner string) string {
-	if owner == fencer {
-		return "no worker had it"
+func lost(owner string) string { return "worker " + owner + " did not renew its lease" }
+
+// takeBack takes a dispatched attempt out of its queue, if no worker has
+// claimed it: it must not begin now.
+func (s *session) takeBack(ctx context.Context, j *job, why messages.Code) error {
+	r := j.record
+	if err := s.Actions.PurgeAction(ctx, messages.ActionSubject(r.Backend, r.Pool, r.Workspace, r.ID)); err != nil {
+		return fmt.Errorf("purge the action of job %s: %w", r.ID, err)
 	}
-	return "worker " + owner + " did not renew its lease"
+	revision, err := s.Leases.Create(ctx, messages.LeaseKey(r.Backend, r.ID, r.Attempt), s.fence(r, "", why), s.cfg.LeaseKeep)
+	if errors.Is(err, messages.ErrConflict) {
+		return nil // a worker was quicker; it goes on
+	}
+	if err != nil {
+		return fmt.Errorf("fence attempt %d of job %s: %w", r.Attempt, r.ID, err)
+	}
+	j.lease = held{state: messages.LeaseFenced, owner: fencer, revision: revision}
+	return s.reset(ctx, j)
+}
+
+// reset has a job whose attempt never began wait again. That is no fault of
+// the attempt: it does not count as lost.
+func (s *session) reset(ctx context.Context, j *job) error {
+	if j.record.Wanted != "" {
+		return nil // it ends anyway
+	}
+	if err := s.set(ctx, j, messages.WaitingOnNewTask, fmt.Sprintf("Attempt %d was taken back before a worker had it", j.record.Attempt)); err != nil {
+		return err
+	}
+	s.backend(j.key.backend).dirty = true
+	s.place(j)
+	return nil
+}
+
+// unclaimed reports whether a job was dispatched and no worker is known to have
+// it.
+func (j *job) unclaimed() bool {
+	return j.record.Code == messages.Initiated && j.record.Wanted == "" && j.lease == (held{})
 }
 
 func (s *session) fence(r *messages.Job, owner string, why messages.Code) *messages.Lease {

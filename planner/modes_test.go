@@ -155,3 +155,56 @@ func TestTooHeavyForNow(t *testing.T) {
 		}
 	})
 }
+
+// TestPauseQueued: what no worker has claimed is taken back, so that a pause
+// takes effect at once; what runs goes on.
+func TestPauseQueued(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		w := b.worker("w1", 1)
+		b.ask("r1", "alone")
+		b.sleep(time.Second)
+		b.ask("r2", "alone")
+		first := b.take(w)
+		b.set(&messages.Setting{Paused: &messages.Switch{Since: time.Now()}})
+		b.wantCode("r1", "alone", messages.Initiated)
+		b.ask("r3", "alone") // nothing to do: r2's waits
+		b.request(&messages.Request{ID: "r4", Workspace: "ws", Actions: []string{"gen"}})
+		if len(b.Queued()) != 0 {
+			t.Errorf("queued: %v", b.Queued())
+		}
+		w.Persist(first, ok)
+		b.set(&messages.Setting{})
+		if got := b.run(w); len(got) == 0 {
+			t.Error("nothing runs after the pause")
+		}
+		b.wantCode("r1", "alone", messages.Success)
+		b.wantCode("r4", "gen", messages.Success)
+	})
+}
+
+// TestNobodyThere: the workers of a pool go away while an action is queued.
+func TestNobodyThere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		w := b.worker("w1", 1)
+		b.ask("r1", "alone")
+		b.wantCode("r1", "alone", messages.Initiated)
+		w.Announce(time.Second) // and never again
+		b.sleep(3 * time.Minute)
+		b.wantCode("r1", "alone", messages.WaitingOnWorkers)
+		b.wantMessage("r1", "alone", "there is no live worker in pool default")
+		if len(b.Queued()) != 0 {
+			t.Errorf("queued: %v", b.Queued())
+		}
+		w.Announce(0)
+		if a := b.take(w); a.Attempt != 2 {
+			t.Errorf("got attempt %d, want 2", a.Attempt)
+		}
+		if lost := b.job("r1", "alone").Lost; len(lost) != 0 {
+			t.Errorf("lost: %v", lost)
+		}
+	})
+}

@@ -34,7 +34,7 @@ func New(cfg Config, ports Ports, log zerolog.Logger) (*Planner, error) {
 		return nil, err
 	}
 	if ports.Now == nil {
-		ports.Now = time.Now
+		ports.Now = func() time.Time { return time.Now().UTC() }
 	}
 	return &Planner{cfg: cfg, Ports: ports.within(cfg.CallTimeout), log: log, weights: w}, nil
 }

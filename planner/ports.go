@@ -28,7 +28,7 @@ type Ports struct {
 	Workers  Watcher[messages.Presence]
 	Settings Watcher[messages.Setting]
 
-	Now func() time.Time // nil: time.Now
+	Now func() time.Time // nil: the time in UTC
 }
 
 // A Queue delivers messages until ctx ends: handle runs for one at a time; nil

@@ -131,6 +131,8 @@ func (s *session) mend(ctx context.Context, j *job, unclaimed bool) error {
 		s.place(j)
 	case j.lease.state == messages.LeaseStopping && s.Now().Add(s.reigned.ahead).Sub(j.lease.at) > s.cfg.LeaseGrace && !s.live(r.Backend, j.lease.owner):
 		return s.bury(ctx, j)
+	case unclaimed && j.unclaimed() && waited > s.cfg.ClaimWait && !s.served(r):
+		return s.takeBack(ctx, j, messages.WaitingOnWorkers)
 	case r.Code == messages.Initiated && unclaimed && (j.published.IsZero() || s.Now().Sub(j.published) > s.cfg.ClaimWait):
 		s.remember(ctx, r)
 		return s.publish(ctx, j) // by a planner before this one, or taken by nobody
@@ -138,9 +140,19 @@ func (s *session) mend(ctx context.Context, j *job, unclaimed bool) error {
 		if err := s.halt(ctx, j, messages.InternalError); err != nil { // the lease is gone, marker and all
 			return err
 		}
-		return s.leaseChanged(ctx, j)
+		return s.retry(ctx, j, r.Worker, "its lease is gone")
 	}
 	return nil
+}
+
+// served reports whether a live worker takes actions of a job's pool.
+func (s *session) served(r *messages.Job) bool {
+	for _, w := range s.backend(r.Backend).workers {
+		if w.presence != nil && !w.presence.Draining && w.presence.Pools[r.Pool].Total > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // bury fences a lease whose worker was told to stop and has gone away since.
