@@ -11,7 +11,6 @@ import (
 
 	"sluice/messages"
 	"sluice/planner"
-	"sluice/planner/plannertest"
 )
 
 // TestErrored: three attempts, pauses between them, then a dead letter.
@@ -75,7 +74,7 @@ func TestLost(t *testing.T) {
 		b.sleep(2*time.Minute + 50*time.Second)
 		b.wantCode("r1", "alone", messages.Initiated) // expired a minute after, and the grace is not over
 		b.sleep(20 * time.Second)
-		if l := plannertest.Lookup[messages.Lease](b.Fleet, "leases", messages.LeaseKey("tpp", a.Job, 1)); l == nil || l.State != messages.LeaseFenced || l.Owner != "w1" {
+		if l := Lookup[messages.Lease](b.Fleet, "leases", messages.LeaseKey("tpp", a.Job, 1)); l == nil || l.State != messages.LeaseFenced || l.Owner != "w1" {
 			t.Errorf("lease: got %+v", l)
 		}
 		lost := b.job("r1", "alone").Lost
@@ -89,7 +88,7 @@ func TestLost(t *testing.T) {
 		b.Commit(t, a, ok)
 		b.wantCode("r1", "alone", messages.Success)
 		if second.Job == a.Job {
-			if l := plannertest.Lookup[messages.Lease](b.Fleet, "leases", messages.LeaseKey("tpp", a.Job, 2)); l.State != messages.LeaseStopping {
+			if l := Lookup[messages.Lease](b.Fleet, "leases", messages.LeaseKey("tpp", a.Job, 2)); l.State != messages.LeaseStopping {
 				t.Errorf("the second attempt goes on: %+v", l)
 			}
 		}
@@ -190,7 +189,7 @@ func TestLostEvents(t *testing.T) {
 		a := b.take(w)
 		w.Lease(a, messages.LeaseReleased)
 		c := &messages.Commit{Job: a.Job, Attempt: 1, Manifest: "sha256:x", Result: &messages.Result{ExitCode: 2}}
-		plannertest.Set(t, b.Fleet, "commits", messages.CommitKey("tpp", a.Job), c, 0)
+		Set(t, b.Fleet, "commits", messages.CommitKey("tpp", a.Job), c, 0)
 		b.sleep(31 * time.Second)
 		b.wantCode("r1", "alone", messages.NonzeroExit)
 	})

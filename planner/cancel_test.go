@@ -7,7 +7,6 @@ import (
 
 	"sluice/messages"
 	"sluice/planner"
-	"sluice/planner/plannertest"
 )
 
 func TestCancelWaiting(t *testing.T) {
@@ -23,7 +22,7 @@ func TestCancelWaiting(t *testing.T) {
 		if o := b.last("r1", messages.OutcomeFinished); len(o.Jobs) != 5 || o.Jobs[0].Message != "Cancelled by user" {
 			t.Errorf("finished: got %+v", o)
 		}
-		if len(plannertest.All[messages.Commit](b.Fleet, "commits", ">")) != 0 {
+		if len(All[messages.Commit](b.Fleet, "commits", ">")) != 0 {
 			t.Error("jobs that were never dispatched have tombstones")
 		}
 		b.ask("r2", "left") // as if the cancelled ones had never been
@@ -48,7 +47,7 @@ func TestCancelQueued(t *testing.T) {
 		if len(b.Queued()) != 0 {
 			t.Errorf("queued: %v", b.Queued())
 		}
-		if l := plannertest.Lookup[messages.Lease](b.Fleet, "leases", messages.LeaseKey("tpp", a.Job, 1)); l == nil || l.State != messages.LeaseFenced {
+		if l := Lookup[messages.Lease](b.Fleet, "leases", messages.LeaseKey("tpp", a.Job, 1)); l == nil || l.State != messages.LeaseFenced {
 			t.Errorf("a worker that has pulled the action can still claim it: %+v", l)
 		}
 		b.ask("r2", "alone") // the slot is free
@@ -68,13 +67,13 @@ func TestCancelRunning(t *testing.T) {
 		w.Say(a, messages.StageExecuting, "")
 		b.cancel(&messages.Cancel{Request: "r1"})
 		b.wantCode("r1", "alone", messages.CancelledByUser)
-		if l := plannertest.Lookup[messages.Lease](b.Fleet, "leases", messages.LeaseKey("tpp", a.Job, 1)); l.State != messages.LeaseStopping || l.Reason != "cancelled_by_user" {
+		if l := Lookup[messages.Lease](b.Fleet, "leases", messages.LeaseKey("tpp", a.Job, 1)); l.State != messages.LeaseStopping || l.Reason != "cancelled_by_user" {
 			t.Errorf("lease: got %+v", l)
 		}
 		if len(b.Controls()) == 0 || b.Controls()[0].Job != a.Job {
 			t.Errorf("control messages: got %v", b.Controls())
 		}
-		if c := plannertest.Lookup[messages.Commit](b.Fleet, "commits", messages.CommitKey("tpp", a.Job)); c == nil || !c.Tombstone() {
+		if c := Lookup[messages.Commit](b.Fleet, "commits", messages.CommitKey("tpp", a.Job)); c == nil || !c.Tombstone() {
 			t.Errorf("commit: got %+v, want a tombstone", c)
 		}
 
@@ -142,7 +141,7 @@ func TestCancelLoses(t *testing.T) {
 		b.ask("r1", "alone")
 		a := b.take(w)
 		c := &messages.Commit{Job: a.Job, Attempt: 1, Manifest: "sha256:x", Result: &messages.Result{Files: 3}}
-		plannertest.Set(t, b.Fleet, "commits", messages.CommitKey("tpp", a.Job), c, 0)
+		Set(t, b.Fleet, "commits", messages.CommitKey("tpp", a.Job), c, 0)
 		b.cancel(&messages.Cancel{Request: "r1"})
 		b.wantCode("r1", "alone", messages.Success)
 		if got := b.job("r1", "alone"); got.Manifest != "sha256:x" || got.Wanted != "" {

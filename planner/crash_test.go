@@ -16,7 +16,6 @@ import (
 
 	"sluice/messages"
 	"sluice/planner"
-	"sluice/planner/plannertest"
 )
 
 // troubled is a project in which everything happens that can happen to a job.
@@ -82,11 +81,11 @@ type life struct {
 // live runs a project to its end with a planner that crashes at its n-th write,
 // and another one after it.
 func live(t *testing.T, l life, n int, after bool, fail func() (bool, bool)) (end, int) {
-	f := plannertest.New()
+	f := newFleet()
 	f.Study(commit, l.project)
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
-	run := func(conn *plannertest.Conn, ctx context.Context) {
+	run := func(conn *Conn, ctx context.Context) {
 		log := zerolog.New(strict{t}).Level(zerolog.ErrorLevel)
 		cfg := planner.DefaultConfig()
 		cfg.LeaderTTL, cfg.LeaderRenew, cfg.Reconcile = time.Minute, 20*time.Second, time.Minute // fewer steps that nothing depends on
@@ -131,14 +130,14 @@ func live(t *testing.T, l life, n int, after bool, fail func() (bool, bool)) (en
 type strict struct{ t *testing.T }
 
 func (s strict) Write(line []byte) (int, error) {
-	if !strings.Contains(string(line), plannertest.ErrCrashed.Error()) && !strings.Contains(string(line), plannertest.ErrFlaky.Error()) {
+	if !strings.Contains(string(line), ErrCrashed.Error()) && !strings.Contains(string(line), ErrFlaky.Error()) {
 		s.t.Errorf("a planner logs: %s", line)
 	}
 	return len(line), nil
 }
 
 // perform is what the worker does with an action.
-func perform(ctx context.Context, t *testing.T, f *plannertest.Fleet, w *plannertest.Worker, a *messages.Action) {
+func perform(ctx context.Context, t *testing.T, f *Fleet, w *Worker, a *messages.Action) {
 	w.Say(a, messages.StagePreparing, "")
 	w.Say(a, messages.StageExecuting, "")
 	switch {
@@ -163,25 +162,25 @@ func perform(ctx context.Context, t *testing.T, f *plannertest.Fleet, w *planner
 	}
 }
 
-func look(f *plannertest.Fleet) end {
+func look(f *Fleet) end {
 	e := end{Jobs: map[string]string{}, Latest: map[string][]messages.JobID{}, Plans: map[string]string{}, Commits: map[string]string{}, Queued: f.Queued(), Unsolved: f.Waiting()}
-	for _, j := range plannertest.All[messages.Job](f, "jobs", "*.*.*") {
+	for _, j := range All[messages.Job](f, "jobs", "*.*.*") {
 		var lost []string
 		for _, l := range j.Lost {
 			lost = append(lost, fmt.Sprint(l.Attempt, l.Worker, l.Reason))
 		}
 		e.Jobs[string(j.Request)+" "+j.Action] = fmt.Sprint(j.Code, j.Message, j.Wanted, j.Attempt, lost, j.Manifest, len(j.Inputs))
 	}
-	for key, l := range plannertest.All[messages.Latest](f, "jobs", "*.*.latest.*") {
+	for key, l := range All[messages.Latest](f, "jobs", "*.*.latest.*") {
 		e.Latest[key] = l.Jobs
 	}
-	for key, p := range plannertest.All[messages.Plan](f, "jobs", "*.*.request.*") {
+	for key, p := range All[messages.Plan](f, "jobs", "*.*.request.*") {
 		e.Plans[key] = fmt.Sprint(p.Code, p.Reasons, len(p.Jobs), p.Done, p.Finished)
 	}
-	for key, c := range plannertest.All[messages.Commit](f, "commits", ">") {
+	for key, c := range All[messages.Commit](f, "commits", ">") {
 		e.Commits[key] = fmt.Sprint(c.Attempt, c.Code)
 	}
-	for _, l := range plannertest.All[messages.Lease](f, "leases", ">") {
+	for _, l := range All[messages.Lease](f, "leases", ">") {
 		e.Leases = append(e.Leases, l.State)
 	}
 	slices.Sort(e.Leases)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"sluice/messages"
-	"sluice/planner/plannertest"
 )
 
 // TestLargeRequest: ten thousand actions in one request, a chain in the middle,
@@ -30,7 +29,7 @@ func TestLargeRequest(t *testing.T) {
 		b := setup(t, file.String())
 		w := b.worker("w1", 2)
 		b.ask("r1", "run_all")
-		plan := plannertest.Lookup[messages.Plan](b.Fleet, "jobs", messages.PlanKey("tpp", "ws", "r1"))
+		plan := Lookup[messages.Plan](b.Fleet, "jobs", messages.PlanKey("tpp", "ws", "r1"))
 		if plan == nil || !plan.Done || len(plan.Jobs) != many {
 			t.Fatalf("plan: got %+v", plan)
 		}
@@ -52,7 +51,7 @@ func TestLargeRequest(t *testing.T) {
 		}
 		b.cancel(&messages.Cancel{Request: "r1"})
 		codes := map[messages.Code]int{}
-		for _, j := range plannertest.All[messages.Job](b.Fleet, "jobs", "*.*.*") {
+		for _, j := range All[messages.Job](b.Fleet, "jobs", "*.*.*") {
 			codes[j.Code]++
 		}
 		if codes[messages.Success] != 50 || codes[messages.CancelledByUser] != many-50 {

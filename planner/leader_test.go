@@ -11,7 +11,6 @@ import (
 
 	"sluice/messages"
 	"sluice/planner"
-	"sluice/planner/plannertest"
 )
 
 // TestTakeOver: of two planners one works; when it stops, the other one does.
@@ -44,7 +43,7 @@ func TestDeposed(t *testing.T) {
 		b := setup(t, diamond)
 		b.worker("w1", 1)
 		usurper := &messages.Leader{Owner: "other", Nonce: "x"}
-		plannertest.Set(t, b.Fleet, "fleet", messages.LeaderKey, usurper, time.Minute)
+		Set(t, b.Fleet, "fleet", messages.LeaderKey, usurper, time.Minute)
 		b.sleep(5 * time.Second)
 		b.ask("r1", "alone")
 		b.sleep(30 * time.Second)
@@ -60,7 +59,7 @@ func TestDeposed(t *testing.T) {
 func TestTwoAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{Fleet: plannertest.New(), t: t, cfg: planner.DefaultConfig()}
+		b := &bench{Fleet: newFleet(), t: t, cfg: planner.DefaultConfig()}
 		b.Study(commit, diamond)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 2)
@@ -82,7 +81,7 @@ func TestTwoAtOnce(t *testing.T) {
 			b.run(w)
 			b.sleep(2 * time.Minute)
 		}
-		for _, j := range plannertest.All[messages.Job](b.Fleet, "jobs", "*.*.*") {
+		for _, j := range All[messages.Job](b.Fleet, "jobs", "*.*.*") {
 			if j.Code != messages.Success {
 				t.Errorf("%s of %s ended as %s (%s)", j.Action, j.Request, j.Code, j.Message)
 			}

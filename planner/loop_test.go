@@ -12,7 +12,6 @@ import (
 
 	"sluice/messages"
 	"sluice/planner"
-	"sluice/planner/plannertest"
 )
 
 type loopJob struct {
@@ -52,7 +51,7 @@ func TestLoopCases(t *testing.T) {
 		t.Run(c.ID, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				b := &bench{Fleet: plannertest.New(), t: t, cfg: planner.DefaultConfig()}
+				b := &bench{Fleet: newFleet(), t: t, cfg: planner.DefaultConfig()}
 				b.cfg.Window = 1
 				for workspace, rules := range c.Weights {
 					for pattern, slots := range rules {
@@ -140,18 +139,18 @@ func (b *bench) plant(j loopJob, all map[string]loopJob, weight float64) {
 	case messages.Running:
 		r.State, r.Code, r.Attempt = messages.Running, messages.Executing, 1
 		l := &messages.Lease{State: messages.LeaseHeld, Owner: "w", Nonce: "n", Weight: weight, Pool: r.Pool}
-		plannertest.Set(b.t, b.Fleet, "leases", messages.LeaseKey("test", r.ID, 1), l, time.Minute)
+		Set(b.t, b.Fleet, "leases", messages.LeaseKey("test", r.ID, 1), l, time.Minute)
 	case messages.Failed:
 		r.State, r.Code = messages.Failed, messages.NonzeroExit
 	case messages.Succeeded:
 		r.State, r.Code = messages.Succeeded, messages.Success
 	}
-	plannertest.Set(b.t, b.Fleet, "jobs", messages.JobKey("test", j.Workspace, r.ID), r, 0)
+	Set(b.t, b.Fleet, "jobs", messages.JobKey("test", j.Workspace, r.ID), r, 0)
 	p := &messages.Plan{
 		Request: messages.Request{ID: j.request(), Backend: "test", Workspace: j.Workspace, Source: r.Source, Actions: []string{j.Name}},
 		Jobs:    []messages.Planned{{Action: j.Name, Job: r.ID, Why: messages.WhyAsked}}, Done: true, Created: created,
 	}
-	plannertest.Set(b.t, b.Fleet, "jobs", messages.PlanKey("test", j.Workspace, j.request()), p, 0)
+	Set(b.t, b.Fleet, "jobs", messages.PlanKey("test", j.Workspace, j.request()), p, 0)
 }
 
 // TestResultCases: how a job's record says that it ended.

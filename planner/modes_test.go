@@ -7,7 +7,6 @@ import (
 
 	"sluice/messages"
 	"sluice/planner"
-	"sluice/planner/plannertest"
 )
 
 func TestPause(t *testing.T) {
@@ -46,7 +45,7 @@ func TestMaintenance(t *testing.T) {
 		b.set(&messages.Setting{Maintenance: &messages.Switch{Since: time.Now()}})
 		b.wantCode("r1", "gen", messages.WaitingDBMaintenance)
 		b.wantCode("r1", "alone", messages.Initiated)
-		if l := plannertest.Lookup[messages.Lease](b.Fleet, "leases", messages.LeaseKey("tpp", gen.Job, 1)); l.State != messages.LeaseStopping {
+		if l := Lookup[messages.Lease](b.Fleet, "leases", messages.LeaseKey("tpp", gen.Job, 1)); l.State != messages.LeaseStopping {
 			t.Errorf("lease of gen: got %+v", l)
 		}
 		b.set(&messages.Setting{}) // over, and the container is still there
@@ -128,7 +127,7 @@ func TestDraining(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, diamond)
 		p := &messages.Presence{Worker: "w1", Backend: "tpp", Draining: true, Pools: map[string]messages.Slots{"default": {Total: 4}}}
-		plannertest.Set(t, b.Fleet, "fleet", messages.PresenceKey("tpp", "w1"), p, 0)
+		Set(t, b.Fleet, "fleet", messages.PresenceKey("tpp", "w1"), p, 0)
 		b.ask("r1", "alone")
 		b.wantMessage("r1", "alone", "there is no live worker in pool default")
 		b.worker("w2", 1)

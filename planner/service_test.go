@@ -14,7 +14,6 @@ import (
 
 	"sluice/messages"
 	"sluice/planner"
-	"sluice/planner/plannertest"
 )
 
 // commit stands for a commit of a study.
@@ -22,7 +21,7 @@ const commit = "07d5f283bb66f52a49933b016cf8dc144cfc7180"
 
 // A bench is a fleet with a planner that runs in it.
 type bench struct {
-	*plannertest.Fleet
+	*Fleet
 	t    *testing.T
 	cfg  planner.Config
 	stop func() // the planner, and waits for its end
@@ -31,7 +30,7 @@ type bench struct {
 // setup begins a bench in a bubble of synctest. The project is that of the
 // commit.
 func setup(t *testing.T, project string, change ...func(*planner.Config)) *bench {
-	b := &bench{Fleet: plannertest.New(), t: t, cfg: planner.DefaultConfig()}
+	b := &bench{Fleet: newFleet(), t: t, cfg: planner.DefaultConfig()}
 	b.Study(commit, project)
 	for _, f := range change {
 		f(&b.cfg)
@@ -88,7 +87,7 @@ func (b *bench) cancel(c *messages.Cancel) {
 }
 
 // worker announces a worker with that many slots in both pools.
-func (b *bench) worker(name string, slots float64) *plannertest.Worker {
+func (b *bench) worker(name string, slots float64) *Worker {
 	b.t.Helper()
 	w := b.Worker(b.t, name, "tpp", map[string]float64{"default": slots, "db": slots})
 	synctest.Wait()
@@ -103,7 +102,7 @@ func (b *bench) set(s *messages.Setting) {
 }
 
 // take has the worker take an action, which must be there.
-func (b *bench) take(w *plannertest.Worker) *messages.Action {
+func (b *bench) take(w *Worker) *messages.Action {
 	b.t.Helper()
 	synctest.Wait()
 	ctx, cancel := context.WithCancel(b.t.Context())
@@ -177,7 +176,7 @@ func (b *bench) last(request messages.RequestID, kind messages.OutcomeKind) *mes
 var ok = messages.Result{Files: 1}
 
 // run has a worker run everything there is, successfully, until nothing is left.
-func (b *bench) run(w *plannertest.Worker) (order []string) {
+func (b *bench) run(w *Worker) (order []string) {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	cancel()
 	for {
@@ -355,7 +354,7 @@ func TestSameIDElsewhere(t *testing.T) {
 		if o := b.last("r1", messages.OutcomeRejected); o.Workspace != "ws" || !strings.Contains(o.Reasons[0], "commit") {
 			t.Errorf("another commit: got %+v", o)
 		}
-		if n := len(plannertest.All[messages.Job](b.Fleet, "jobs", "*.*.*")); n != 1 {
+		if n := len(All[messages.Job](b.Fleet, "jobs", "*.*.*")); n != 1 {
 			t.Errorf("there are %d jobs, want 1", n)
 		}
 	})
@@ -389,7 +388,7 @@ func TestFairness(t *testing.T) {
 			t.Errorf("last outcome of the large request: %s", kinds[len(kinds)-1])
 		}
 		var codes []messages.Code
-		for _, j := range plannertest.All[messages.Job](b.Fleet, "jobs", "*.*.*") {
+		for _, j := range All[messages.Job](b.Fleet, "jobs", "*.*.*") {
 			codes = append(codes, j.Code)
 		}
 		slices.Sort(codes)

@@ -1,8 +1,4 @@
-// Package plannertest is a fleet in memory: registers, queues and a server that
-// behave as those of the package jetstream do, as far as a planner can tell,
-// with workers and persisters that do as a test says. Time is the time of the
-// test, so that testing/synctest makes it free.
-package plannertest
+package planner_test
 
 import (
 	"context"
@@ -21,7 +17,10 @@ import (
 // ErrCrashed is what every port of a crashed connection returns.
 var ErrCrashed = errors.New("the process has crashed")
 
-// A Fleet is the server that all share.
+// A Fleet is a server in memory that all share: registers and queues that
+// behave as those of the package jetstream do, as far as a planner can tell,
+// with workers and persisters that do as a test says. Its time is that of the
+// test, so that testing/synctest makes it free.
 type Fleet struct {
 	mu       sync.Mutex
 	revision messages.Revision
@@ -48,8 +47,8 @@ type Letter struct {
 	Data    []byte
 }
 
-// New returns an empty fleet.
-func New() *Fleet {
+// newFleet returns an empty fleet.
+func newFleet() *Fleet {
 	return &Fleet{
 		buckets: map[string]map[string]*item{}, watchers: map[*watcher]bool{}, seen: map[string]time.Time{},
 		queues:  map[string]*queue{"requests": {}, "events": {}},

@@ -1,4 +1,4 @@
-package plannertest
+package planner_test
 
 import (
 	"context"
