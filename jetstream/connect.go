@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -11,134 +14,90 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"sluice/messages"
 )
 
 // MinServer is the oldest server that has what the registers need: a time to
 // live for each message, and markers for those that expired.
 const MinServer = "2.11.0"
 
+// minPayload is what a server must take at once, in bytes: the largest message,
+// with the headers that make a dead letter of it.
+const minPayload = messages.MaxPayload + 48<<10
+
 // callTimeout bounds one request to the server.
 const callTimeout = 10 * time.Second
 
-// Options say how to reach a server and as whom.
-type Options struct {
-	URL         string // one or several, comma-separated
-	Name        string // of this connection, for `nats server report connections`
-	Creds       string // file
-	NKey        string // seed file
-	User        string
-	Password    string
-	Token       string
-	CA          string // file
-	Cert        string // file
-	Key         string // file
-	APIPrefix   string // of the JetStream API, for accounts that import it; empty means $JS.API
-	InboxPrefix string // for users that may subscribe to nothing else; empty means _INBOX
-	Server      *Server
-	Log         zerolog.Logger
-}
-
 // A Conn is a connection to the fleet's server.
 type Conn struct {
-	nc  *nats.Conn
-	js  jetstream.JetStream
-	log zerolog.Logger
+	nc        *nats.Conn
+	js        jetstream.JetStream
+	registers string // what a register's name and key are appended to, for a write
+	log       zerolog.Logger
 
 	mu      sync.Mutex
 	streams map[string]jetstream.Stream
 	waiting map[chan struct{}]bool
 }
 
-// Connect connects and checks the server's version. It tries until ctx ends.
-// Later losses of the connection are mended without end; nothing is buffered
-// meanwhile, as a publish whose caller gave up would be sent all the same.
+// Connect connects and checks that the server can do what is needed. While no
+// server answers it tries until ctx ends; what is wrong on our side (a URL, a
+// file, a certificate, a refused user) is returned at once. Later losses of the
+// connection are mended without end; nothing is buffered meanwhile.
 func Connect(ctx context.Context, o Options) (*Conn, error) {
 	c := &Conn{log: o.Log, waiting: map[chan struct{}]bool{}}
-	opts, err := c.natsOptions(o)
+	opts, err := o.nats(c)
 	if err != nil {
 		return nil, err
 	}
-	url := o.URL
-	if url == "" {
-		url = nats.DefaultURL
+	address := o.URL
+	if address == "" {
+		address = nats.DefaultURL
 	}
+	shown := hidePasswords(address)
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		if c.nc, err = nats.Connect(url, opts...); err == nil {
+		if c.nc, err = nats.Connect(address, opts...); err == nil {
 			break
 		}
-		if errors.Is(err, nats.ErrAuthorization) || !pause(ctx, wait) {
-			return nil, fmt.Errorf("connect to NATS at %s: %w", hidePassword(url), err)
+		if wait == 100*time.Millisecond && ctx.Err() == nil && transient(err) {
+			c.log.Warn().Err(err).Str("url", shown).Msg("NATS cannot be reached; waiting for it")
+		}
+		if !transient(err) || !pause(ctx, wait) {
+			return nil, fmt.Errorf("connect to NATS at %s: %w", shown, err)
 		}
 	}
-	if v := c.nc.ConnectedServerVersion(); olderThan(v, MinServer) {
+	c.js, c.registers, err = o.api(c.nc)
+	if err := errors.Join(err, c.fit()); err != nil {
 		c.nc.Close()
-		return nil, fmt.Errorf("NATS server at %s is version %s; %s or newer is needed", hidePassword(url), v, MinServer)
-	}
-	opt := jetstream.WithDefaultTimeout(callTimeout)
-	if o.APIPrefix != "" {
-		c.js, err = jetstream.NewWithAPIPrefix(c.nc, o.APIPrefix, opt)
-	} else {
-		c.js, err = jetstream.New(c.nc, opt)
-	}
-	if err != nil {
-		c.nc.Close()
-		return nil, fmt.Errorf("open JetStream: %w", err)
+		return nil, fmt.Errorf("NATS server at %s: %w", shown, err)
 	}
 	return c, nil
 }
 
-func (c *Conn) natsOptions(o Options) ([]nats.Option, error) {
-	opts := []nats.Option{
-		nats.Name(o.Name),
-		nats.MaxReconnects(-1),
-		nats.ReconnectBufSize(-1),
-		nats.ReconnectWait(250 * time.Millisecond),
-		nats.ReconnectJitter(500*time.Millisecond, time.Second),
-		nats.Timeout(5 * time.Second),
-		nats.PingInterval(10 * time.Second),
-		nats.MaxPingsOutstanding(2),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			c.log.Warn().AnErr("cause", err).Msg("connection to NATS lost")
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			c.log.Info().Str("server", nc.ConnectedServerName()).Msg("connection to NATS is back")
-			c.wake()
-		}),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			line := c.log.Warn().Err(err) // a denied publish is heard of here only
-			if sub != nil {
-				line = line.Str("subject", sub.Subject)
-			}
-			line.Msg("NATS reports an error")
-		}),
+// fit reports why the server is not one that the fleet can work with.
+func (c *Conn) fit() error {
+	if v := c.nc.ConnectedServerVersion(); olderThan(v, MinServer) {
+		return fmt.Errorf("it is version %s; %s or newer is needed", v, MinServer)
 	}
-	add := func(on bool, opt func() (nats.Option, error)) error {
-		if !on {
-			return nil
-		}
-		made, err := opt()
-		if err == nil {
-			opts = append(opts, made)
-		}
-		return err
+	if n := c.nc.MaxPayload(); n < minPayload {
+		return fmt.Errorf("it takes messages of %d bytes at most; set its max_payload to 1MB", n)
 	}
-	plain := func(opt nats.Option) func() (nats.Option, error) {
-		return func() (nats.Option, error) { return opt, nil }
+	return nil
+}
+
+// transient reports whether a failed connect may succeed when it is tried
+// again with the same options.
+func transient(err error) bool {
+	var bad *url.Error // is a net.Error too
+	var network net.Error
+	switch {
+	case errors.As(err, &bad):
+		return false
+	case errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrTimeout), errors.Is(err, io.EOF), errors.Is(err, nats.ErrConnectionClosed):
+		return true
 	}
-	err := errors.Join(
-		add(o.Creds != "", plain(nats.UserCredentials(o.Creds))),
-		add(o.NKey != "", func() (nats.Option, error) { return nats.NkeyOptionFromSeed(o.NKey) }),
-		add(o.User != "", plain(nats.UserInfo(o.User, o.Password))),
-		add(o.Token != "", plain(nats.Token(o.Token))),
-		add(o.CA != "", plain(nats.RootCAs(o.CA))),
-		add(o.Cert != "", plain(nats.ClientCert(o.Cert, o.Key))),
-		add(o.InboxPrefix != "", plain(nats.CustomInboxPrefix(o.InboxPrefix))),
-		add(o.Server != nil, func() (nats.Option, error) { return nats.InProcessServer(o.Server), nil }),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("read NATS credentials: %w", err)
-	}
-	return opts, nil
+	return errors.As(err, &network)
 }
 
 // Close ends the connection.
@@ -172,25 +131,42 @@ func (c *Conn) wake() {
 	}
 }
 
-// pause waits, and reports false when ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
+// stream returns a handle, looked up once. A register that somebody opened to
+// direct reads is refused: they may be old.
+func (c *Conn) stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	c.mu.Lock()
+	s := c.streams[name]
+	c.mu.Unlock()
+	if s != nil {
+		return s, nil
 	}
+	s, err := c.js.Stream(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if s.CachedInfo().Config.AllowDirect {
+		return nil, fmt.Errorf("%s allows direct reads, which may be old; `sluice topology --apply` mends that", name)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.streams == nil {
+		c.streams = map[string]jetstream.Stream{}
+	}
+	c.streams[name] = s
+	return s, nil
 }
 
-func hidePassword(url string) string {
-	if scheme, rest, ok := strings.Cut(url, "://"); ok {
-		if _, host, ok := strings.Cut(rest, "@"); ok {
-			return scheme + "://" + host
+// hidePasswords drops what stands before the "@" of each URL.
+func hidePasswords(urls string) string {
+	list := strings.Split(urls, ",")
+	for i, u := range list {
+		scheme, rest, ok := strings.Cut(strings.TrimSpace(u), "://")
+		if !ok {
+			scheme, rest = "nats", scheme
 		}
+		list[i] = scheme + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
 	}
-	return url
+	return strings.Join(list, ",")
 }
 
 // olderThan compares dotted versions; what cannot be read is not older.

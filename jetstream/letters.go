@@ -2,9 +2,13 @@ package jetstream
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,6 +24,7 @@ type letter struct {
 	data    []byte
 	reason  string
 	by      string
+	id      string // "" for none
 }
 
 // Bounds of what a dead letter keeps beside the bytes.
@@ -28,29 +33,32 @@ const (
 	maxHeader = 16 << 10 // bytes of the original headers
 )
 
+// originalPrefix stands before an original header that means something to the
+// server or to the dead letters, so that it is kept and means nothing.
+const originalPrefix = "Sluice-Original-"
+
+// droppedHeaders counts original headers that could not be kept.
+const droppedHeaders = "Sluice-Dropped-Headers"
+
 // park stores a letter with the dead and returns when it is on the disk.
 func (c *Conn) park(ctx context.Context, l letter) error {
 	place, _ := messages.ParseSubject(l.subject) // unknown tokens are "_"
-	msg := &nats.Msg{Subject: messages.DeadSubjectOf(place.Backend, place.Workspace, string(place.Job)), Data: l.data, Header: nats.Header{}}
-	size := 0
-	for key, values := range l.header {
-		for _, v := range values {
-			size += len(key) + len(v)
-		}
-		if size <= maxHeader && !ours(key) {
-			msg.Header[key] = values
-		}
+	msg := &nats.Msg{
+		Subject: messages.DeadSubjectOf(place.Backend, place.Workspace, string(place.Job)),
+		Header:  keepHeader(l.header),
+		Data:    l.data,
 	}
-	reason := l.reason
-	if len(reason) > maxReason {
-		reason = reason[:maxReason] + "…"
-	}
-	msg.Header.Set(messages.DeadReason, oneLine(reason))
+	reason := oneLine(l.reason, maxReason)
+	msg.Header.Set(messages.DeadReason, reason)
 	msg.Header.Set(messages.DeadSubject, l.subject)
 	msg.Header.Set(messages.DeadStream, l.stream)
-	msg.Header.Set(messages.DeadBy, l.by)
+	msg.Header.Set(messages.DeadBy, oneLine(l.by, maxReason))
 	msg.Header.Set(messages.DeadAt, time.Now().UTC().Format(time.RFC3339))
-	if _, err := c.publish(ctx, msg); err != nil {
+	var opts []jetstream.PublishOpt
+	if l.id != "" {
+		opts = append(opts, jetstream.WithMsgID(l.id))
+	}
+	if _, err := c.publish(ctx, msg, opts...); err != nil {
 		return fmt.Errorf("put a message of %s into the dead letters: %w", l.subject, err)
 	}
 	c.log.Error().Str("subject", l.subject).Str("reason", reason).Msg("message was put into the dead letters")
@@ -67,119 +75,66 @@ func (c *Conn) Park(ctx context.Context, subject string, m messages.Message, by,
 	return c.park(ctx, letter{subject: subject, data: data, reason: reason, by: by})
 }
 
+// keepHeader copies original headers, in the order of their names, as far as
+// there is room and the client can write them. None acts on the server again.
+func keepHeader(original map[string][]string) nats.Header {
+	kept := nats.Header{}
+	size, dropped := 0, 0
+	for _, key := range slices.Sorted(maps.Keys(original)) {
+		name := key
+		if ours(key) {
+			name = originalPrefix + key
+		}
+		for _, v := range original[key] {
+			line := len(name) + len(": ") + len(v) + len("\r\n")
+			if !writable(key) || size+line > maxHeader {
+				dropped++
+				continue
+			}
+			size += line
+			kept[name] = append(kept[name], v)
+		}
+	}
+	if dropped > 0 {
+		kept.Set(droppedHeaders, strconv.Itoa(dropped))
+	}
+	return kept
+}
+
+// giveHeader undoes keepHeader, as far as the original headers were kept.
+func giveHeader(kept map[string][]string) map[string][]string {
+	original := map[string][]string{}
+	for key, values := range kept {
+		if name, was := strings.CutPrefix(key, originalPrefix); was {
+			original[name] = values
+		} else if !ours(key) {
+			original[key] = values
+		}
+	}
+	return original
+}
+
 // ours reports whether a header is one that the server or the dead letters
-// give a meaning to.
+// give a meaning to. It asks for more than they do, who know one spelling.
 func ours(key string) bool {
-	switch key {
-	case messages.DeadReason, messages.DeadSubject, messages.DeadStream, messages.DeadBy, messages.DeadAt:
-		return true
-	}
-	return len(key) > 5 && key[:5] == "Nats-"
+	key = strings.ToLower(key)
+	return strings.HasPrefix(key, "nats-") || strings.HasPrefix(key, "sluice-")
 }
 
-func oneLine(s string) string {
-	out := []rune(s)
-	for i, r := range out {
-		if r < ' ' || r == 0x7f {
-			out[i] = ' '
+// writable reports whether nats.go sends a header of this name. It reads more.
+func writable(key string) bool {
+	return key != "" && !strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r == ':' || r > '~' })
+}
+
+// oneLine makes a sentence fit for a header's value.
+func oneLine(s string, limit int) string {
+	if len(s) > limit {
+		s = s[:limit] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
 		}
-	}
-	return string(out)
-}
-
-// A DeadLetter is a message in SLUICE_DEAD.
-type DeadLetter struct {
-	Sequence uint64              `json:"seq"`
-	Reason   string              `json:"reason"`
-	Subject  string              `json:"subject"` // where it was published
-	Stream   string              `json:"stream,omitempty"`
-	By       string              `json:"by"`
-	At       string              `json:"at"`
-	Header   map[string][]string `json:"header,omitempty"` // the original ones
-	Data     []byte              `json:"-"`
-	Size     int                 `json:"size"`
-}
-
-// DeadLetters hands over every dead letter, oldest first.
-func (c *Conn) DeadLetters(ctx context.Context, handle func(DeadLetter)) error {
-	s, err := c.stream(ctx, Dead)
-	if err != nil {
-		return fmt.Errorf("open the dead letters: %w", err)
-	}
-	info, err := s.Info(ctx)
-	if err != nil {
-		return fmt.Errorf("open the dead letters: %w", err)
-	}
-	if info.State.Msgs == 0 {
-		return nil
-	}
-	for seq := info.State.FirstSeq; seq <= info.State.LastSeq; seq++ {
-		raw, err := s.GetMsg(ctx, seq)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue // deleted, or put back
-		}
-		if err != nil {
-			return fmt.Errorf("read dead letter %d: %w", seq, err)
-		}
-		handle(deadLetter(raw))
-	}
-	return nil
-}
-
-// DeadLetter reads one.
-func (c *Conn) DeadLetter(ctx context.Context, seq uint64) (DeadLetter, error) {
-	s, err := c.stream(ctx, Dead)
-	if err != nil {
-		return DeadLetter{}, fmt.Errorf("open the dead letters: %w", err)
-	}
-	raw, err := s.GetMsg(ctx, seq)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return DeadLetter{}, fmt.Errorf("dead letter %d: %w", seq, messages.ErrNotFound)
-	}
-	if err != nil {
-		return DeadLetter{}, fmt.Errorf("read dead letter %d: %w", seq, err)
-	}
-	return deadLetter(raw), nil
-}
-
-func deadLetter(raw *jetstream.RawStreamMsg) DeadLetter {
-	l := DeadLetter{
-		Sequence: raw.Sequence, Data: raw.Data, Size: len(raw.Data), Header: map[string][]string{},
-		Reason: raw.Header.Get(messages.DeadReason), Subject: raw.Header.Get(messages.DeadSubject), Stream: raw.Header.Get(messages.DeadStream),
-		By: raw.Header.Get(messages.DeadBy), At: raw.Header.Get(messages.DeadAt),
-	}
-	for key, values := range raw.Header {
-		if !ours(key) {
-			l.Header[key] = values
-		}
-	}
-	return l
-}
-
-// RetryDead publishes a dead letter where it came from, byte for byte, and then
-// takes it out of the dead letters.
-func (c *Conn) RetryDead(ctx context.Context, seq uint64) (DeadLetter, error) {
-	l, err := c.DeadLetter(ctx, seq)
-	if err != nil {
-		return l, err
-	}
-	if l.Subject == "" {
-		return l, fmt.Errorf("dead letter %d does not say where it came from", seq)
-	}
-	if _, err := c.publish(ctx, &nats.Msg{Subject: l.Subject, Data: l.Data, Header: l.Header}); err != nil {
-		return l, fmt.Errorf("publish dead letter %d on %s: %w", seq, l.Subject, err)
-	}
-	return l, c.DropDead(ctx, seq)
-}
-
-// DropDead deletes a dead letter.
-func (c *Conn) DropDead(ctx context.Context, seq uint64) error {
-	s, err := c.stream(ctx, Dead)
-	if err == nil {
-		err = s.DeleteMsg(ctx, seq)
-	}
-	if err != nil {
-		return fmt.Errorf("delete dead letter %d: %w", seq, err)
-	}
-	return nil
+		return r
+	}, strings.ToValidUTF8(s, "?"))
 }

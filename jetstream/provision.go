@@ -4,32 +4,36 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Provision makes the server's streams, registers and consumers what the
-// topology says. It may be repeated; it never deletes.
+// topology says. It may be repeated. It never deletes: a change that would cost
+// stored messages, or that the server cannot make, is refused with what to do.
 func (c *Conn) Provision(ctx context.Context, t Topology) error {
 	if err := t.Validate(); err != nil {
 		return err
 	}
 	for _, config := range t.streams() {
 		if err := c.ensureStream(ctx, config); err != nil {
-			return fmt.Errorf("provision stream %s: %w", config.Name, err)
+			return fmt.Errorf("provision stream %s: %w", config.Name, hint(err))
 		}
 	}
+	c.mu.Lock()
+	c.streams = nil // what was known of them may have changed
+	c.mu.Unlock()
 	for _, want := range t.consumers() {
-		if _, err := c.js.CreateOrUpdateConsumer(ctx, want.stream, want.config); err != nil {
-			return fmt.Errorf("provision consumer %s of %s: %w", want.config.Durable, want.stream, err)
+		if err := c.ensureConsumer(ctx, want); err != nil {
+			return fmt.Errorf("provision consumer %s of %s: %w", want.config.Durable, want.stream, hint(err))
 		}
 	}
 	return nil
 }
 
 func (c *Conn) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*callTimeout) // a cluster elects a leader first
+	defer cancel()
 	have, err := c.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		_, err = c.js.CreateStream(ctx, want)
@@ -38,135 +42,93 @@ func (c *Conn) ensureStream(ctx context.Context, want jetstream.StreamConfig) er
 	if err != nil {
 		return err
 	}
-	if len(streamDiffs(want, have.CachedInfo().Config)) == 0 {
+	info := have.CachedInfo()
+	if len(streamDiffs(want, info.Config)) == 0 {
 		return nil
 	}
-	_, err = c.js.UpdateStream(ctx, want)
+	if err := refuseLoss(want, info); err != nil {
+		return err
+	}
+	_, err = c.js.UpdateStream(ctx, merge(want, info.Config))
 	return err
 }
 
-// A Difference is one thing on the server that is not as the topology says.
-type Difference struct {
-	What string `json:"what"` // "stream SLUICE_ACTIONS: max_bytes"
-	Have string `json:"have"`
-	Want string `json:"want"`
+// refuseLoss reports a change that the server would make by deleting messages,
+// or not at all.
+func refuseLoss(want jetstream.StreamConfig, info *jetstream.StreamInfo) error {
+	have := info.Config
+	switch {
+	case have.Storage != want.Storage:
+		return unchangeable("storage", have.Storage, want.Storage)
+	case have.Retention != want.Retention:
+		return unchangeable("retention", have.Retention, want.Retention)
+	case have.PersistMode != want.PersistMode:
+		return unchangeable("persist mode", have.PersistMode, want.PersistMode)
+	case have.Sealed:
+		return errors.New("it is sealed, for good: back it up, delete it, and provision again")
+	case have.DenyDelete && !want.DenyDelete:
+		return unchangeable("deny_delete", true, false)
+	case have.DenyPurge && !want.DenyPurge:
+		return unchangeable("deny_purge", true, false)
+	case have.Mirror != nil || len(have.Sources) > 0:
+		return errors.New("it is a copy of other streams: back it up, delete it, and provision again")
+	}
+	if used := int64(info.State.Bytes); used > want.MaxBytes && want.Discard == jetstream.DiscardOld {
+		return fmt.Errorf("it holds %d bytes and would be bound to %d, which deletes the oldest: give the streams a larger store, or purge it first", used, want.MaxBytes)
+	}
+	if per := have.MaxMsgsPerSubject; info.State.Msgs > 0 && want.MaxMsgsPerSubject > 0 && (per <= 0 || per > want.MaxMsgsPerSubject) {
+		return fmt.Errorf("it keeps %s messages of each subject and would be bound to %d, which deletes the oldest: purge it first", unlimited(per), want.MaxMsgsPerSubject)
+	}
+	return nil
 }
 
-func (d Difference) String() string {
-	return fmt.Sprintf("%s is %s, should be %s", d.What, d.Have, d.Want)
+func unchangeable(what string, have, want any) error {
+	return fmt.Errorf("its %s is %v and should be %v, which a server cannot change: back it up, delete it, and provision again", what, have, want)
 }
 
-// Check compares the server with the topology and changes nothing.
-func (c *Conn) Check(ctx context.Context, t Topology) ([]Difference, error) {
-	var diffs []Difference
-	for _, want := range t.streams() {
-		have, err := c.js.Stream(ctx, want.Name)
-		switch {
-		case errors.Is(err, jetstream.ErrStreamNotFound):
-			diffs = append(diffs, Difference{"stream " + want.Name, "missing", "there"})
-		case err != nil:
-			return nil, fmt.Errorf("look at stream %s: %w", want.Name, err)
-		default:
-			diffs = append(diffs, streamDiffs(want, have.CachedInfo().Config)...)
-		}
-	}
-	for _, want := range t.consumers() {
-		what := fmt.Sprintf("consumer %s of %s", want.config.Durable, want.stream)
-		have, err := c.js.Consumer(ctx, want.stream, want.config.Durable)
-		switch {
-		case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
-			diffs = append(diffs, Difference{what, "missing", "there"})
-		case err != nil:
-			return nil, fmt.Errorf("look at %s: %w", what, err)
-		default:
-			diffs = append(diffs, consumerDiffs(what, want.config, have.CachedInfo().Config)...)
-		}
-	}
-	return diffs, nil
+// merge keeps what operators may set on a stream and we have no opinion on.
+func merge(want, have jetstream.StreamConfig) jetstream.StreamConfig {
+	want.Placement, want.Metadata, want.Compression, want.ConsumerLimits = have.Placement, have.Metadata, have.Compression, have.ConsumerLimits
+	return want
 }
 
-func streamDiffs(want, have jetstream.StreamConfig) []Difference {
-	var diffs []Difference
-	add := func(field string, h, w any) {
-		if hs, ws := fmt.Sprint(h), fmt.Sprint(w); hs != ws {
-			diffs = append(diffs, Difference{"stream " + want.Name + ": " + field, hs, ws})
-		}
+func (c *Conn) ensureConsumer(ctx context.Context, want consumer) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*callTimeout)
+	defer cancel()
+	have, err := c.js.Consumer(ctx, want.stream, want.config.Durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		_, err = c.js.CreateConsumer(ctx, want.stream, want.config)
+		return err
 	}
-	limit := func(n int64) int64 { // the server writes "no limit" as -1
-		if n == 0 {
-			return -1
-		}
-		return n
+	if err != nil {
+		return err
 	}
-	subjects := func(s []string) string {
-		s = slices.Clone(s)
-		slices.Sort(s)
-		return strings.Join(s, " ")
+	if len(consumerDiffs("", want.config, have.CachedInfo().Config)) == 0 {
+		return nil
 	}
-	add("subjects", subjects(have.Subjects), subjects(want.Subjects))
-	add("retention", have.Retention, want.Retention)
-	add("discard", have.Discard, want.Discard)
-	add("discard_new_per_subject", have.DiscardNewPerSubject, want.DiscardNewPerSubject)
-	add("max_msgs", limit(have.MaxMsgs), limit(want.MaxMsgs))
-	add("max_msgs_per_subject", limit(have.MaxMsgsPerSubject), limit(want.MaxMsgsPerSubject))
-	add("max_bytes", limit(have.MaxBytes), limit(want.MaxBytes))
-	add("max_msg_size", limit(int64(have.MaxMsgSize)), limit(int64(want.MaxMsgSize)))
-	add("max_age", have.MaxAge, want.MaxAge)
-	add("storage", have.Storage, want.Storage)
-	add("replicas", have.Replicas, want.Replicas)
-	add("duplicates", have.Duplicates, want.Duplicates)
-	add("allow_direct", have.AllowDirect, want.AllowDirect)
-	add("allow_msg_ttl", have.AllowMsgTTL, want.AllowMsgTTL)
-	add("subject_delete_marker_ttl", have.SubjectDeleteMarkerTTL, want.SubjectDeleteMarkerTTL)
-	add("allow_rollup", have.AllowRollup, want.AllowRollup)
-	add("deny_delete", have.DenyDelete, want.DenyDelete)
-	add("persist_mode", have.PersistMode, want.PersistMode)
-	return diffs
+	config := want.config
+	config.Metadata = have.CachedInfo().Config.Metadata
+	if _, err = c.js.UpdateConsumer(ctx, want.stream, config); err != nil {
+		return fmt.Errorf("%w; `nats consumer rm %s %s` and provisioning again makes it anew, which delivers once more what was not acknowledged", err, want.stream, want.config.Durable)
+	}
+	return nil
 }
 
-func consumerDiffs(what string, want, have jetstream.ConsumerConfig) []Difference {
-	var diffs []Difference
-	add := func(field string, h, w any) {
-		if hs, ws := fmt.Sprint(h), fmt.Sprint(w); hs != ws {
-			diffs = append(diffs, Difference{what + ": " + field, hs, ws})
-		}
+// hint adds to the server's words what to do.
+func hint(err error) error {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return err
 	}
-	add("filter", have.FilterSubject, want.FilterSubject)
-	add("ack_policy", have.AckPolicy, want.AckPolicy)
-	add("ack_wait", have.AckWait, want.AckWait)
-	add("max_deliver", have.MaxDeliver, want.MaxDeliver)
-	add("max_ack_pending", have.MaxAckPending, want.MaxAckPending)
-	add("max_waiting", have.MaxWaiting, want.MaxWaiting)
-	add("backoff", have.BackOff, want.BackOff)
-	add("inactive_threshold", have.InactiveThreshold, want.InactiveThreshold)
-	return diffs
-}
-
-// A Row describes a stream, register or consumer for people.
-type Row struct {
-	Name     string `json:"name"`
-	Kind     string `json:"kind"` // stream, register, consumer
-	Subjects string `json:"subjects"`
-	Keeps    string `json:"keeps"`
-	Why      string `json:"why"`
-}
-
-// Rows lists the whole topology for people.
-func (t Topology) Rows() []Row {
-	var rows []Row
-	for _, s := range t.streams() {
-		r := Row{Name: s.Name, Kind: "stream", Subjects: strings.Join(s.Subjects, " "), Why: s.Description, Keeps: "limits"}
-		if bucket, ok := strings.CutPrefix(s.Name, "KV_"); ok {
-			r.Name, r.Kind, r.Subjects, r.Keeps = bucket, "register", bucket, fmt.Sprintf("history %d", s.MaxMsgsPerSubject)
-		}
-		if s.Retention == jetstream.WorkQueuePolicy {
-			r.Keeps = "work queue"
-		}
-		r.Keeps += fmt.Sprintf(", %d MiB", s.MaxBytes>>20)
-		rows = append(rows, r)
+	switch api.ErrorCode {
+	case 10047, codeInsufficientResources: // storage
+		return fmt.Errorf("%w: the server's store is smaller than what the streams may take together; give them less, or the server more (max_file)", err)
+	case 10065: // subjects
+		return fmt.Errorf("%w: another stream takes the same subjects; `nats stream find --subject 'sluice.>'` names it", err)
+	case 10074: // replicas
+		return fmt.Errorf("%w: a single server keeps one replica", err)
+	case 10005: // peers
+		return fmt.Errorf("%w: the cluster has fewer servers than replicas are wanted", err)
 	}
-	for _, c := range t.consumers() {
-		rows = append(rows, Row{Name: c.config.Durable, Kind: "consumer", Subjects: c.config.FilterSubject, Keeps: c.stream, Why: "durable pull consumer"})
-	}
-	return rows
+	return err
 }

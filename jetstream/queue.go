@@ -20,13 +20,13 @@ type Queue struct {
 	stream   string
 	consumer string
 	by       string        // who parks what cannot be processed, for the dead letters
-	ackWait  time.Duration // of the consumer
 	workers  int           // deliveries at once in Receive
 	first    time.Duration // pause before a second delivery; doubled each time
 	longest  time.Duration
 
-	mu     sync.Mutex
-	handle jetstream.Consumer
+	mu      sync.Mutex
+	handle  jetstream.Consumer
+	ackWait time.Duration // of the consumer
 }
 
 // A QueueOption changes a Queue.
@@ -55,22 +55,28 @@ func (c *Conn) Queue(stream, consumer, by string, opts ...QueueOption) *Queue {
 const pull = 30 * time.Second
 
 // Next waits for the next message until ctx ends. It asks for one message and
-// never holds another.
+// never holds another. A message that arrives in the instant in which ctx ends
+// may be lost to this receiver; it comes again after the consumer's ack wait.
 func (q *Queue) Next(ctx context.Context) (*messages.Delivery, error) {
 	again, stop := q.c.Reconnected()
 	defer stop()
-	for wait := 50 * time.Millisecond; ; {
-		msg, err := q.next(ctx, again)
+	wait := 50 * time.Millisecond
+	for failures := 0; ; {
+		msg, err := q.ask(ctx, again)
 		switch {
-		case err == nil: // even if ctx has ended: the message is ours now
+		case err == nil && msg != nil: // even if ctx has ended: the message is ours now
 			return q.delivery(msg), nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrNoMessages), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-			wait = 50 * time.Millisecond // nothing yet; ask again
+		case errors.Is(err, nats.ErrConnectionClosed):
+			return nil, fmt.Errorf("receive from %s: %w", q.consumer, err)
+		case err == nil:
+			failures, wait = 0, 50*time.Millisecond
 			continue
 		}
-		q.c.log.Debug().Err(err).Str("consumer", q.consumer).Msg("next message cannot be asked for")
+		if failures++; failures == 3 {
+			q.c.log.Warn().Err(err).Str("stream", q.stream).Str("consumer", q.consumer).Msg("messages cannot be asked for; trying again until they can")
+		}
 		q.forget()
 		timer := time.NewTimer(wait)
 		select {
@@ -83,37 +89,47 @@ func (q *Queue) Next(ctx context.Context) (*messages.Delivery, error) {
 	}
 }
 
-// next asks once. A reconnect breaks the request off: the server that knew of
-// it may be gone, and missing heartbeats tell only after ten seconds.
-func (q *Queue) next(ctx context.Context, again <-chan struct{}) (jetstream.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, pull)
-	defer cancel()
-	go func() {
-		select {
-		case <-again:
-			cancel()
-		case <-ctx.Done():
+// ask asks once, and returns nil for no message. A reconnect breaks the request
+// off: the server that knew of it may be gone, and missing heartbeats tell only
+// after ten seconds.
+func (q *Queue) ask(ctx context.Context, again <-chan struct{}) (msg jetstream.Msg, err error) {
+	if !q.c.Connected() {
+		if q.c.nc.IsClosed() {
+			return nil, nats.ErrConnectionClosed
 		}
-	}()
-	consumer, err := q.open(ctx)
+		return nil, nats.ErrDisconnected // nats.go leaks a subscription for a pull that it cannot send
+	}
+	consumer, err := q.open(ctx, again)
 	if err != nil {
 		return nil, err
 	}
-	return consumer.Next(jetstream.FetchContext(ctx))
+	err = attempt(ctx, again, pull, func(ctx context.Context) error {
+		msg, err = consumer.Next(jetstream.FetchContext(ctx))
+		return err
+	})
+	if errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoMessages) {
+		return nil, nil
+	}
+	return msg, err
 }
 
-func (q *Queue) open(ctx context.Context) (jetstream.Consumer, error) {
+// open looks the consumer up, once until something fails.
+func (q *Queue) open(ctx context.Context, again <-chan struct{}) (consumer jetstream.Consumer, err error) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.handle != nil {
-		return q.handle, nil
+	consumer = q.handle
+	q.mu.Unlock()
+	if consumer != nil {
+		return consumer, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	consumer, err := q.c.js.Consumer(ctx, q.stream, q.consumer)
+	err = attempt(ctx, again, callTimeout, func(ctx context.Context) error {
+		consumer, err = q.c.js.Consumer(ctx, q.stream, q.consumer)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open consumer %s of %s: %w", q.consumer, q.stream, err)
 	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	q.handle, q.ackWait = consumer, consumer.CachedInfo().Config.AckWait
 	return consumer, nil
 }
@@ -148,7 +164,10 @@ func (q *Queue) Receive(ctx context.Context, handle func(context.Context, *messa
 
 // process handles one message, keeping it ours meanwhile, and settles it.
 func (q *Queue) process(ctx context.Context, d *messages.Delivery, handle func(context.Context, *messages.Delivery) error) {
-	ticker := time.NewTicker(max(q.ackWait/3, 10*time.Millisecond))
+	q.mu.Lock()
+	beat := max(q.ackWait/3, 10*time.Millisecond)
+	q.mu.Unlock()
+	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
 	done := make(chan error, 1)
 	go func() { done <- handle(ctx, d) }()
@@ -159,8 +178,9 @@ func (q *Queue) process(ctx context.Context, d *messages.Delivery, handle func(c
 				_ = d.Progress() // a missed beat costs a redelivery, no more
 			}
 		case err := <-done:
-			if err != nil {
-				q.c.log.Warn().Err(err).Str("subject", d.Subject).Int("tries", d.Tries).Msg("message was not processed")
+			var parked *messages.Parked
+			if err != nil && !errors.As(err, &parked) {
+				q.c.log.Warn().Err(err).Str("subject", d.Subject).Int("tries", d.Tries).Msg("message was not processed; it will come again")
 			}
 			if err := d.Settle(ctx, err); err != nil {
 				q.c.log.Warn().Err(err).Str("subject", d.Subject).Msg("message could not be settled; it will come again")
@@ -188,12 +208,31 @@ func (q *Queue) settle(ctx context.Context, msg jetstream.Msg, tries int, err er
 	case err == nil:
 		return ack(ctx, msg)
 	case errors.As(err, &parked):
-		if err := q.c.park(ctx, letter{subject: msg.Subject(), stream: q.stream, header: msg.Headers(), data: msg.Data(), reason: parked.Reason, by: q.by}); err != nil {
-			return errors.Join(err, msg.NakWithDelay(q.delay(tries)))
+		l := letter{subject: msg.Subject(), stream: q.stream, header: msg.Headers(), data: msg.Data(), reason: parked.Reason, by: q.by, id: identity(msg)}
+		if err := q.c.park(ctx, l); err != nil {
+			return errors.Join(err, q.giveBack(msg, tries))
 		}
 		return ack(ctx, msg)
 	}
-	return msg.NakWithDelay(q.delay(tries))
+	return q.giveBack(msg, tries)
+}
+
+// giveBack has a message delivered again after a pause: without one a message
+// that fails at once would be tried without rest.
+func (q *Queue) giveBack(msg jetstream.Msg, tries int) error {
+	if err := msg.NakWithDelay(q.delay(tries)); err != nil {
+		return fmt.Errorf("give %s back: %w", msg.Subject(), err)
+	}
+	return nil
+}
+
+// identity names a stored message, so that it is parked once if its ack is lost.
+func identity(msg jetstream.Msg) string {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("dead/%s/%d/%d", meta.Stream, meta.Sequence.Stream, meta.Timestamp.UnixNano())
 }
 
 // ack waits for the server's word, so that what was settled does not come back
@@ -205,6 +244,7 @@ func ack(ctx context.Context, msg jetstream.Msg) error {
 	return nil
 }
 
+// delay is the pause before the next try.
 func (q *Queue) delay(tries int) time.Duration {
 	return min(q.first<<min(max(tries-1, 0), 20), q.longest)
 }

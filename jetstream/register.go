@@ -67,11 +67,15 @@ func (c *Conn) LeaderRegister() Expiring[messages.Leader, *messages.Leader] {
 	return Expiring[messages.Leader, *messages.Leader]{Register[messages.Leader, *messages.Leader]{c: c, bucket: Fleet}}
 }
 
+// subject is where a key's values lie in the stream.
 func (r Register[T, P]) subject(key string) string { return "$KV." + r.bucket + "." + key }
 
 // Get reads a key from the leader. It wraps messages.ErrNotFound.
 func (r Register[T, P]) Get(ctx context.Context, key string) (messages.Entry[T], error) {
 	entry := messages.Entry[T]{Key: key}
+	if err := checkKey(key); err != nil {
+		return entry, err
+	}
 	raw, err := r.last(ctx, key)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return entry, fmt.Errorf("read %s of %s: %w", key, r.bucket, messages.ErrNotFound)
@@ -80,12 +84,12 @@ func (r Register[T, P]) Get(ctx context.Context, key string) (messages.Entry[T],
 		return entry, fmt.Errorf("read %s of %s: %w", key, r.bucket, err)
 	}
 	entry.Revision, entry.At = messages.Revision(raw.Sequence), raw.Time
-	switch {
-	case raw.Header.Get(jetstream.MarkerReasonHeader) == "MaxAge":
+	switch state(raw.Header) {
+	case expired:
 		entry.Expired = true
 		return entry, nil
-	case raw.Header.Get("KV-Operation") != "" || raw.Header.Get(jetstream.MarkerReasonHeader) != "":
-		return entry, fmt.Errorf("read %s of %s: %w (it was deleted)", key, r.bucket, messages.ErrNotFound)
+	case gone:
+		return entry, fmt.Errorf("read %s of %s: %w (it was removed)", key, r.bucket, messages.ErrNotFound)
 	}
 	value := P(new(T))
 	if err := messages.Decode(raw.Data, value); err != nil {
@@ -96,23 +100,15 @@ func (r Register[T, P]) Get(ctx context.Context, key string) (messages.Entry[T],
 }
 
 // last asks the stream's leader, again while no server answers.
-func (r Register[T, P]) last(ctx context.Context, key string) (*jetstream.RawStreamMsg, error) {
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		raw, err := r.lastOnce(ctx, key)
-		if err == nil || !unreachable(err) || !pause(ctx, wait) {
-			return raw, err
+func (r Register[T, P]) last(ctx context.Context, key string) (raw *jetstream.RawStreamMsg, err error) {
+	err = r.c.retry(ctx, func(ctx context.Context) error {
+		s, err := r.c.stream(ctx, "KV_"+r.bucket)
+		if err == nil {
+			raw, err = s.GetLastMsgForSubject(ctx, r.subject(key))
 		}
-	}
-}
-
-func (r Register[T, P]) lastOnce(ctx context.Context, key string) (*jetstream.RawStreamMsg, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	s, err := r.c.stream(ctx, "KV_"+r.bucket)
-	if err != nil {
-		return nil, err
-	}
-	return s.GetLastMsgForSubject(ctx, r.subject(key))
+		return err
+	})
+	return raw, err
 }
 
 // Create writes a key that was never written. It wraps messages.ErrConflict.
@@ -140,9 +136,9 @@ func (r Register[T, P]) put(ctx context.Context, key string, value *T, last mess
 	if ttl > 0 {
 		opts = append(opts, jetstream.WithMsgTTL(seconds(ttl)))
 	}
-	ack, err := r.publish(ctx, key, data, opts)
+	ack, err := r.publish(ctx, key, nil, data, opts)
 	if errors.Is(err, messages.ErrConflict) {
-		if raw, readErr := r.last(ctx, key); readErr == nil && messages.Revision(raw.Sequence) > last && string(raw.Data) == string(data) && raw.Header.Get(jetstream.MarkerReasonHeader) == "" {
+		if raw, readErr := r.last(ctx, key); readErr == nil && messages.Revision(raw.Sequence) > last && string(raw.Data) == string(data) && state(raw.Header) == present {
 			return messages.Revision(raw.Sequence), nil
 		}
 	}
@@ -154,15 +150,50 @@ func (r Register[T, P]) put(ctx context.Context, key string, value *T, last mess
 
 // publish retries the server's spurious contention (10164): another write to
 // the subject was in flight, possibly our own last one.
-func (r Register[T, P]) publish(ctx context.Context, key string, data []byte, opts []jetstream.PublishOpt) (*jetstream.PubAck, error) {
+func (r Register[T, P]) publish(ctx context.Context, key string, header nats.Header, data []byte, opts []jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	msg := &nats.Msg{Subject: r.c.registers + r.bucket + "." + key, Header: header, Data: data}
 	for wait := time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
-		ack, err := r.c.publish(ctx, &nats.Msg{Subject: r.subject(key), Data: data}, opts...)
+		ack, err := r.c.publish(ctx, msg, opts...)
 		var api *jetstream.APIError
 		if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant && pause(ctx, wait) {
 			continue
 		}
 		return ack, err
 	}
+}
+
+// Remove drops a key and its history, if its revision is still last. A marker
+// stays for keep, rounded up to seconds, during which the key is not free for
+// Create; it wraps messages.ErrConflict.
+func (r Register[T, P]) Remove(ctx context.Context, key string, last messages.Revision, keep time.Duration) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	header := nats.Header{operationHeader: {"PURGE"}, jetstream.MsgRollup: {jetstream.MsgRollupSubject}}
+	opts := []jetstream.PublishOpt{jetstream.WithExpectLastSequencePerSubject(uint64(last)), jetstream.WithMsgTTL(seconds(keep))}
+	if _, err := r.publish(ctx, key, header, nil, opts); err != nil {
+		return fmt.Errorf("remove %s of %s: %w", key, r.bucket, err)
+	}
+	return nil
+}
+
+// What the newest message of a key says about it.
+const (
+	present = iota
+	expired // its time to live ran out
+	gone    // somebody removed it
+)
+
+const operationHeader = "KV-Operation"
+
+func state(h nats.Header) int {
+	switch reason := h.Get(jetstream.MarkerReasonHeader); {
+	case reason == "MaxAge":
+		return expired
+	case reason != "" || h.Get(operationHeader) != "":
+		return gone
+	}
+	return present
 }
 
 // seconds rounds a time to live up to what the server takes.
@@ -175,27 +206,6 @@ func checkKey(key string) error {
 		return fmt.Errorf("%s is not a key", messages.Quote(key))
 	}
 	return nil
-}
-
-// stream returns a handle, looked up once.
-func (c *Conn) stream(ctx context.Context, name string) (jetstream.Stream, error) {
-	c.mu.Lock()
-	s := c.streams[name]
-	c.mu.Unlock()
-	if s != nil {
-		return s, nil
-	}
-	s, err := c.js.Stream(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.streams == nil {
-		c.streams = map[string]jetstream.Stream{}
-	}
-	c.streams[name] = s
-	return s, nil
 }
 
 // An Expiring register's writes carry a time to live, in whole seconds,
@@ -226,8 +236,8 @@ func (c *Conn) Announce(ctx context.Context, p *messages.Presence, ttl time.Dura
 	if err != nil {
 		return err
 	}
-	key := messages.PresenceKey(p.Backend, p.Worker)
-	_, err = c.publish(ctx, &nats.Msg{Subject: "$KV." + Fleet + "." + key, Data: data}, jetstream.WithMsgTTL(seconds(ttl)))
+	subject := c.registers + Fleet + "." + messages.PresenceKey(p.Backend, p.Worker)
+	_, err = c.publish(ctx, &nats.Msg{Subject: subject, Data: data}, jetstream.WithMsgTTL(seconds(ttl)))
 	if err != nil {
 		return fmt.Errorf("announce worker %s: %w", p.Worker, err)
 	}

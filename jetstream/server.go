@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -30,7 +31,8 @@ type Server struct {
 }
 
 // Serve starts a server and waits until it takes connections. Acknowledged
-// messages are on the disk unless NoSync is set.
+// messages are on the disk unless NoSync is set. Two processes cannot serve one
+// store.
 func Serve(o ServerOptions) (*Server, error) {
 	if err := os.MkdirAll(o.StoreDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the store of the NATS server: %w", err)
@@ -39,6 +41,19 @@ func Serve(o ServerOptions) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s := &Server{lock: lock}
+	if err := s.start(o); err != nil {
+		s.Stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+// readyWait bounds a start. Reading a store back takes about a second for each
+// million messages.
+const readyWait = 2 * time.Minute
+
+func (s *Server) start(o ServerOptions) error {
 	opts := &server.Options{
 		ServerName:             o.Name,
 		DontListen:             o.Listen == "",
@@ -52,30 +67,43 @@ func Serve(o ServerOptions) (*Server, error) {
 		MaxPayload:             1 << 20,
 	}
 	if o.Listen != "" {
-		host, port, err := net.SplitHostPort(o.Listen)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("listen address: %w", err), lock.Close())
-		}
-		opts.Host = host
-		if _, err := fmt.Sscanf(port, "%d", &opts.Port); err != nil {
-			return nil, errors.Join(fmt.Errorf("listen address %s: the port is not a number", o.Listen), lock.Close())
-		}
-		if opts.Port == 0 {
-			opts.Port = server.RANDOM_PORT
+		var err error
+		if opts.Host, opts.Port, err = hostPort(o.Listen); err != nil {
+			return err
 		}
 	}
 	ns, err := server.NewServer(opts)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("make the NATS server: %w", err), lock.Close())
+		return fmt.Errorf("make the NATS server: %w", err)
 	}
-	ns.SetLoggerV2(serverLog{o.Log}, o.Log.GetLevel() <= zerolog.DebugLevel, false, false)
-	ns.Start()
-	s := &Server{ns: ns, lock: lock}
-	if !ns.ReadyForConnections(30 * time.Second) {
-		s.Stop()
-		return nil, fmt.Errorf("the NATS server on %s did not become ready", o.StoreDir)
+	s.ns = ns
+	fatal := make(chan string, 1)
+	ns.SetLoggerV2(serverLog{o.Log, fatal}, o.Log.GetLevel() <= zerolog.DebugLevel, false, false)
+	ns.Start() // returns once streams are recovered and the port is taken, or with a fatal line
+	select {
+	case why := <-fatal:
+		return fmt.Errorf("start the NATS server on %s: %s", o.StoreDir, why)
+	default:
 	}
-	return s, nil
+	if !ns.ReadyForConnections(readyWait) || !ns.JetStreamEnabled() {
+		return fmt.Errorf("the NATS server on %s did not become ready", o.StoreDir)
+	}
+	return nil
+}
+
+func hostPort(listen string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", 0, fmt.Errorf("listen address: %w", err)
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("listen address %s: the port is not a number from 0 to 65535", listen)
+	}
+	if n == 0 {
+		return host, server.RANDOM_PORT, nil
+	}
+	return host, int(n), nil
 }
 
 // InProcessConn implements nats.InProcessConnProvider.
@@ -84,10 +112,13 @@ func (s *Server) InProcessConn() (net.Conn, error) { return s.ns.InProcessConn()
 // URL is where clients connect.
 func (s *Server) URL() string { return s.ns.ClientURL() }
 
-// Stop stops the server and waits for its files to be closed.
+// Stop stops the server and waits for its files to be closed. It may be called
+// again.
 func (s *Server) Stop() {
-	s.ns.Shutdown()
-	s.ns.WaitForShutdown()
+	if s.ns != nil {
+		s.ns.Shutdown()
+		s.ns.WaitForShutdown()
+	}
 	_ = s.lock.Close() // ends the lock; nothing was written through it
 }
 
@@ -103,12 +134,23 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// serverLog hands the server's lines to our logger.
-type serverLog struct{ log zerolog.Logger }
+// serverLog hands the server's lines to our logger. What is fatal to the server
+// it does not outlive its start with.
+type serverLog struct {
+	log   zerolog.Logger
+	fatal chan<- string
+}
 
 func (l serverLog) Noticef(f string, v ...any) { l.log.Debug().Msgf("nats: "+f, v...) }
 func (l serverLog) Warnf(f string, v ...any)   { l.log.Warn().Msgf("nats: "+f, v...) }
-func (l serverLog) Fatalf(f string, v ...any)  { l.log.Error().Msgf("nats: "+f, v...) }
 func (l serverLog) Errorf(f string, v ...any)  { l.log.Error().Msgf("nats: "+f, v...) }
 func (l serverLog) Debugf(f string, v ...any)  { l.log.Debug().Msgf("nats: "+f, v...) }
-func (l serverLog) Tracef(f string, v ...any)  {}
+func (l serverLog) Tracef(string, ...any)      {}
+
+func (l serverLog) Fatalf(f string, v ...any) {
+	l.log.Error().Msgf("nats: "+f, v...)
+	select {
+	case l.fatal <- fmt.Sprintf(f, v...):
+	default:
+	}
+}

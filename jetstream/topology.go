@@ -46,6 +46,14 @@ type Topology struct {
 
 const day = 24 * time.Hour
 
+// minStore leaves the smallest streams room for some messages of full size, in
+// bytes.
+const minStore = 256 << 20
+
+// maxMsgSize is what a stream takes at once: a message with its headers, which
+// leaves room for those of a dead letter.
+const maxMsgSize = messages.MaxPayload + 16<<10
+
 // A stream is a row of the table.
 type stream struct {
 	share  int // of the store, in hundredths: one stream without a bound stops all
@@ -58,18 +66,18 @@ type stream struct {
 // something is kept for people, work queue where it is to be done once.
 func table() []stream {
 	limits := func(name string, age time.Duration, subjects ...string) jetstream.StreamConfig {
-		return jetstream.StreamConfig{Name: name, Subjects: subjects, MaxAge: age, Discard: jetstream.DiscardOld, MaxMsgSize: messages.MaxPayload + 16<<10, Duplicates: 2 * time.Minute}
+		return jetstream.StreamConfig{Name: name, Subjects: subjects, MaxAge: age, Discard: jetstream.DiscardOld, MaxMsgSize: maxMsgSize, Duplicates: 2 * time.Minute}
 	}
 	queue := func(name, subject string) jetstream.StreamConfig {
 		return jetstream.StreamConfig{
 			Name: name, Subjects: []string{subject}, Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
-			MaxMsgSize: messages.MaxPayload + 16<<10, Duplicates: 2 * time.Minute,
+			MaxMsgSize: maxMsgSize, Duplicates: 2 * time.Minute,
 		}
 	}
 	register := func(name string, history int64, marker time.Duration) jetstream.StreamConfig {
 		return jetstream.StreamConfig{
 			Name: "KV_" + name, Subjects: []string{"$KV." + name + ".>"}, Discard: jetstream.DiscardNew, MaxMsgsPerSubject: history,
-			MaxMsgSize: messages.MaxPayload + 16<<10, AllowRollup: true, DenyDelete: true, AllowMsgTTL: true, SubjectDeleteMarkerTTL: marker, Duplicates: 2 * time.Minute,
+			MaxMsgSize: maxMsgSize, AllowRollup: true, DenyDelete: true, AllowMsgTTL: true, SubjectDeleteMarkerTTL: marker, Duplicates: 2 * time.Minute,
 		}
 	}
 
@@ -168,17 +176,23 @@ func (t Topology) Validate() error {
 	if t.Replicas < 0 || t.Replicas > 5 || t.Replicas%2 == 0 && t.Replicas != 0 {
 		return fmt.Errorf("%d replicas: use 1 for a single server, 3 in a cluster", t.Replicas)
 	}
-	if t.Store < 64<<20 {
-		return fmt.Errorf("a store of %d bytes is too small; 64 MiB is the least", t.Store)
+	if t.Store < minStore {
+		return fmt.Errorf("a store of %d bytes is too small; %d MiB is the least", t.Store, minStore>>20)
 	}
-	for backend, pools := range t.Backends {
+	of := map[string]string{}
+	for _, backend := range t.backends() {
 		if err := messages.CheckBackend(backend); err != nil {
 			return err
 		}
-		for _, pool := range pools {
+		for _, pool := range t.Backends[backend] {
 			if err := messages.CheckPool(pool); err != nil {
 				return err
 			}
+			name, own := WorkerConsumer(backend, pool), fmt.Sprintf("pool %s of backend %s", pool, backend)
+			if other := of[name]; other != "" {
+				return fmt.Errorf("%s and %s would share the consumer %s: rename one of them", other, own, name)
+			}
+			of[name] = own
 		}
 	}
 	return nil

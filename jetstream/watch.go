@@ -3,119 +3,145 @@ package jetstream
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
+	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"sluice/messages"
 )
 
-// All hands over every value whose key matches the filter ("" for all), as of
-// now, in no order. A value that cannot be decoded is logged and left out: one
-// bad record must not stop the rest.
-func (r Register[T, P]) All(ctx context.Context, filter string, handle func(messages.Entry[T])) error {
-	kv, err := r.open(ctx)
-	if err != nil {
-		return err
-	}
-	w, err := kv.WatchFiltered(ctx, []string{orAll(filter)}, jetstream.IgnoreDeletes())
-	if err != nil {
-		return fmt.Errorf("read %s: %w", r.bucket, err)
-	}
-	defer func() { _ = w.Stop() }() // nothing to save: the consumer goes by itself too
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case e, open := <-w.Updates():
-			if !open {
-				return fmt.Errorf("read %s: the watch ended early", r.bucket)
-			}
-			if e == nil {
-				return nil
-			}
-			if entry, ok := r.entry(e); ok && entry.Value != nil {
-				handle(entry)
-			}
-		}
-	}
-}
+// batch is how many values one request reads.
+const batch = 500
 
-// Watch hands over every value whose key matches, then each change, until ctx
-// ends. A deleted or expired key comes with a nil Value. After a reconnect all
-// values come again: a watch is deaf for seconds after a server's restart, so
-// it is made anew. It is a hint: changes in between may be left out.
-func (r Register[T, P]) Watch(ctx context.Context, filter string, handle func(messages.Entry[T])) error {
+// All hands over every value whose key matches the filter ("" for all), as of
+// now, in no order; one that changes meanwhile may come twice, the newer one
+// later. A value that cannot be decoded is logged and left out: one bad record
+// must not stop the rest. With three replicas it may be older than what Get
+// reads, so whoever acts on it compares and sets.
+func (r Register[T, P]) All(ctx context.Context, filter string, handle func(messages.Entry[T])) error {
+	seen := map[string]messages.Revision{} // a second try begins at the beginning
 	again, stop := r.c.Reconnected()
 	defer stop()
-	for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
-		began := time.Now()
-		err := r.watchOnce(ctx, filter, again, handle)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if time.Since(began) > 10*time.Second {
-			wait = 100 * time.Millisecond
-		}
-		if err != nil {
-			r.c.log.Warn().Err(err).Str("register", r.bucket).Msg("watch is made anew")
-		}
-		pause(ctx, wait+rand.N(wait))
+	err := r.c.insist(ctx, again, func(ctx context.Context) error {
+		return r.scan(ctx, filter, func(f Followed) {
+			entry, ok := r.entry(f)
+			if !ok || entry.Value == nil || seen[entry.Key] >= entry.Revision {
+				return
+			}
+			seen[entry.Key] = entry.Revision
+			handle(entry)
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("read all of %s: %w", r.bucket, err)
 	}
 	return nil
 }
 
-// watchOnce watches until the connection was lost and came back.
-func (r Register[T, P]) watchOnce(ctx context.Context, filter string, again <-chan struct{}, handle func(messages.Entry[T])) error {
-	kv, err := r.open(ctx)
+// scan reads the newest message of each key through a consumer of its own. It
+// is done when nothing waits behind the last one: a key that is written while
+// the scan goes on moves behind the others, and must not be missed.
+func (r Register[T, P]) scan(ctx context.Context, filter string, handle func(Followed)) error {
+	stream := "KV_" + r.bucket
+	open, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	consumer, err := r.c.js.CreateConsumer(open, stream, jetstream.ConsumerConfig{
+		FilterSubject: r.filter(filter), DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, AckPolicy: jetstream.AckNonePolicy,
+		MemoryStorage: true, Replicas: 1, InactiveThreshold: time.Minute,
+	})
 	if err != nil {
 		return err
 	}
-	w, err := kv.WatchFiltered(ctx, []string{orAll(filter)})
-	if err != nil {
-		return fmt.Errorf("watch %s: %w", r.bucket, err)
-	}
-	defer func() { _ = w.Stop() }() // the old consumer must not stay
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-again:
-			return nil
-		case e, open := <-w.Updates():
-			if !open {
-				return fmt.Errorf("watch %s: ended by the server", r.bucket)
+	defer func() { r.c.dropConsumer(ctx, stream, consumer) }()
+	pending := consumer.CachedInfo().NumPending
+	for got, empty := uint64(0), 0; pending > 0; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		list, err := consumer.FetchNoWait(batch)
+		if err != nil {
+			return err
+		}
+		before := got
+		for msg := range list.Messages() {
+			meta, err := msg.Metadata()
+			if err != nil {
+				return err
 			}
-			if e == nil {
-				continue
+			if got++; meta.Sequence.Consumer != got {
+				return errMissed
 			}
-			if entry, ok := r.entry(e); ok {
-				handle(entry)
-			}
+			pending = meta.NumPending
+			handle(Followed{Subject: msg.Subject(), Data: msg.Data(), Sequence: meta.Sequence.Stream, At: meta.Timestamp, header: msg.Headers()})
+		}
+		if err := list.Error(); err != nil {
+			return err
+		}
+		if got > before {
+			empty = 0
+			continue
+		}
+		if pending, err = r.c.behind(ctx, consumer, got); err != nil { // is there nothing, or was it lost?
+			return err
+		}
+		if empty++; empty == 3 {
+			return errMissed
 		}
 	}
+	return nil
 }
 
-func (r Register[T, P]) open(ctx context.Context) (jetstream.KeyValue, error) {
-	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
+// behind asks how many messages wait for a consumer that has delivered so many.
+func (c *Conn) behind(ctx context.Context, consumer jetstream.Consumer, delivered uint64) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	kv, err := r.c.js.KeyValue(callCtx, r.bucket)
+	info, err := consumer.Info(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("open register %s: %w", r.bucket, err)
+		return 0, err
 	}
-	return kv, nil
+	if info.Delivered.Consumer != delivered {
+		return 0, errMissed
+	}
+	return info.NumPending, nil
 }
 
-func (r Register[T, P]) entry(e jetstream.KeyValueEntry) (messages.Entry[T], bool) {
-	entry := messages.Entry[T]{Key: e.Key(), Revision: messages.Revision(e.Revision()), At: e.Created()}
-	if e.Operation() != jetstream.KeyValuePut {
-		entry.Expired = e.Operation() == jetstream.KeyValuePurge
+// errMissed says that the connection broke off amid a scan: it has to be made
+// again, as for a server that did not answer.
+var errMissed = fmt.Errorf("values were missed: %w", nats.ErrTimeout)
+
+// Watch hands over every value whose key matches, then each change, until ctx
+// ends. A removed or expired key comes with a nil Value. It goes on by itself
+// after a reconnect. It is a hint: changes in between may be left out, and
+// values may come again.
+func (r Register[T, P]) Watch(ctx context.Context, filter string, handle func(messages.Entry[T])) error {
+	return r.c.Follow(ctx, "KV_"+r.bucket, r.filter(filter), Start{newest: true}, func(f Followed) bool {
+		if entry, ok := r.entry(f); ok {
+			handle(entry)
+		}
+		return true
+	})
+}
+
+// filter turns a filter of keys ("" for all) into one of subjects.
+func (r Register[T, P]) filter(keys string) string {
+	if keys == "" {
+		keys = ">"
+	}
+	return r.subject(keys)
+}
+
+// entry reads a value, and reports whether it can be read.
+func (r Register[T, P]) entry(f Followed) (messages.Entry[T], bool) {
+	entry := messages.Entry[T]{Key: strings.TrimPrefix(f.Subject, r.subject("")), Revision: messages.Revision(f.Sequence), At: f.At}
+	if s := state(f.header); s != present {
+		entry.Expired = s == expired
 		return entry, true
 	}
 	value := P(new(T))
-	if err := messages.Decode(e.Value(), value); err != nil {
-		r.c.log.Error().Err(err).Str("register", r.bucket).Str("key", e.Key()).Uint64("revision", e.Revision()).Msg("record cannot be read")
+	if err := messages.Decode(f.Data, value); err != nil {
+		r.c.log.Error().Err(err).Str("register", r.bucket).Str("key", entry.Key).Uint64("revision", f.Sequence).Msg("record cannot be read")
 		return entry, false
 	}
 	entry.Value = (*T)(value)
@@ -130,11 +156,4 @@ func (e Expiring[T, P]) All(ctx context.Context, filter string, handle func(mess
 // Watch hands over every value whose key matches, then each change.
 func (e Expiring[T, P]) Watch(ctx context.Context, filter string, handle func(messages.Entry[T])) error {
 	return e.r.Watch(ctx, filter, handle)
-}
-
-func orAll(filter string) string {
-	if filter == "" {
-		return ">"
-	}
-	return filter
 }

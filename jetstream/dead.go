@@ -1,0 +1,130 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sluice/messages"
+)
+
+// A DeadLetter is a message in SLUICE_DEAD.
+type DeadLetter struct {
+	Sequence uint64              `json:"seq"`
+	Reason   string              `json:"reason"`
+	Subject  string              `json:"subject"` // where it was published
+	Stream   string              `json:"stream,omitempty"`
+	By       string              `json:"by"`
+	At       string              `json:"at"`
+	Header   map[string][]string `json:"header,omitempty"` // the original ones
+	Dropped  int                 `json:"dropped_headers,omitempty"`
+	Data     []byte              `json:"-"`
+	Size     int                 `json:"size"`
+}
+
+// DeadLetters hands over every dead letter of now, oldest first.
+func (c *Conn) DeadLetters(ctx context.Context, handle func(DeadLetter)) error {
+	info, err := c.info(ctx, Dead, "")
+	if err != nil {
+		return fmt.Errorf("open the dead letters: %w", err)
+	}
+	for seq := info.State.FirstSeq; info.State.Msgs > 0 && seq <= info.State.LastSeq; seq++ {
+		raw, err := c.deadFrom(ctx, seq, jetstream.WithGetMsgSubject(">")) // the next one, over gaps
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the dead letters from %d on: %w", seq, err)
+		}
+		if seq = raw.Sequence; seq <= info.State.LastSeq {
+			handle(deadLetter(raw))
+		}
+	}
+	return nil
+}
+
+// DeadLetter reads one. It wraps messages.ErrNotFound.
+func (c *Conn) DeadLetter(ctx context.Context, seq uint64) (DeadLetter, error) {
+	raw, err := c.deadFrom(ctx, seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return DeadLetter{}, fmt.Errorf("dead letter %d: %w", seq, messages.ErrNotFound)
+	}
+	if err != nil {
+		return DeadLetter{}, fmt.Errorf("read dead letter %d: %w", seq, err)
+	}
+	return deadLetter(raw), nil
+}
+
+func (c *Conn) deadFrom(ctx context.Context, seq uint64, opts ...jetstream.GetMsgOpt) (raw *jetstream.RawStreamMsg, err error) {
+	if seq == 0 {
+		return nil, jetstream.ErrMsgNotFound
+	}
+	err = c.retry(ctx, func(ctx context.Context) error {
+		s, err := c.stream(ctx, Dead)
+		if err == nil {
+			raw, err = s.GetMsg(ctx, seq, opts...)
+		}
+		return err
+	})
+	return raw, err
+}
+
+func deadLetter(raw *jetstream.RawStreamMsg) DeadLetter {
+	dropped, _ := strconv.Atoi(raw.Header.Get(droppedHeaders)) // none if it is not there
+	return DeadLetter{
+		Sequence: raw.Sequence, Data: raw.Data, Size: len(raw.Data), Header: giveHeader(raw.Header), Dropped: dropped,
+		Reason: raw.Header.Get(messages.DeadReason), Subject: raw.Header.Get(messages.DeadSubject), Stream: raw.Header.Get(messages.DeadStream),
+		By: raw.Header.Get(messages.DeadBy), At: raw.Header.Get(messages.DeadAt),
+	}
+}
+
+// streamOf is where messages of a kind of subject are kept.
+var streamOf = map[string]string{"request": Requests, "cancel": Requests, "action": Actions, "files": Files, "event": Events}
+
+// RetryDead publishes a dead letter where it came from, byte for byte, and then
+// takes it out of the dead letters. Whoever may write a letter may write any
+// subject into it, so it goes back to none but the fleet's own queues: the
+// operator's right to publish is not lent to the letter. Headers that act on
+// the server stay away: with its old id it would be taken for a copy.
+func (c *Conn) RetryDead(ctx context.Context, seq uint64) (DeadLetter, error) {
+	l, err := c.DeadLetter(ctx, seq)
+	if err != nil {
+		return l, err
+	}
+	place, err := messages.ParseSubject(l.Subject)
+	stream := streamOf[place.Kind]
+	if err != nil || stream == "" {
+		return l, fmt.Errorf("dead letter %d does not come from a queue of the fleet but from %s: it cannot be put back", seq, messages.Quote(l.Subject))
+	}
+	header := nats.Header(maps.Clone(l.Header))
+	maps.DeleteFunc(header, func(key string, _ []string) bool { return ours(key) })
+	id := fmt.Sprintf("retry/%s/%d", l.At, seq) // this call's own tries are one
+	if _, err := c.publish(ctx, &nats.Msg{Subject: l.Subject, Data: l.Data, Header: header}, jetstream.WithExpectStream(stream), jetstream.WithMsgID(id)); err != nil {
+		return l, fmt.Errorf("publish dead letter %d on %s: %w", seq, l.Subject, err)
+	}
+	return l, c.DropDead(ctx, seq)
+}
+
+// DropDead deletes a dead letter. It wraps messages.ErrNotFound.
+func (c *Conn) DropDead(ctx context.Context, seq uint64) error {
+	err := c.retry(ctx, func(ctx context.Context) error {
+		s, err := c.stream(ctx, Dead)
+		if err == nil {
+			err = s.DeleteMsg(ctx, seq)
+		}
+		return err
+	})
+	var api *jetstream.APIError
+	if errors.As(err, &api) && (api.Code == 404 || api.ErrorCode == codeNoSuchSequence) {
+		return fmt.Errorf("dead letter %d: %w", seq, messages.ErrNotFound)
+	}
+	if err != nil {
+		return fmt.Errorf("delete dead letter %d: %w", seq, err)
+	}
+	return nil
+}
