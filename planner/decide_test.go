@@ -48,8 +48,6 @@ actions:
     outputs: {moderately_sensitive: {d: output/alone.csv}}
 `
 
-func id(action string) messages.JobID { return messages.NewJobID("r", action) }
-
 func TestDecide(t *testing.T) {
 	t.Parallel()
 	no := false

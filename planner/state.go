@@ -58,7 +58,6 @@ type job struct {
 	doom      string // the action that it needs and that has failed
 	lease     held   // of the newest attempt
 	place     *Candidate
-	unlabeled bool
 	published time.Time // when its action was last published by this session
 }
 
