@@ -144,15 +144,24 @@ func (o *memOutbox) Publish(ctx context.Context, subject string, m messages.Mess
 	if err != nil {
 		return err
 	}
-	o.mu.Lock()
-	refuse := o.refuse
-	o.mu.Unlock()
-	if refuse != nil {
-		if err := refuse(m); errors.Is(err, errBlocks) {
-			<-ctx.Done()
-			return ctx.Err()
-		} else if err != nil {
+	for {
+		o.mu.Lock()
+		refuse := o.refuse
+		o.mu.Unlock()
+		if refuse == nil {
+			break
+		}
+		err := refuse(m)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errBlocks) {
 			return err
+		}
+		select { // as the real one does, until a server answers
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
 		}
 	}
 	o.mu.Lock()
@@ -448,6 +457,9 @@ func (w *world) Follow(ctx context.Context, _ time.Time, handle func(context.Con
 	for {
 		select {
 		case e := <-w.verdicts:
+			if e == nil {
+				return errDown
+			}
 			handle(ctx, e)
 		case <-ctx.Done():
 			return nil

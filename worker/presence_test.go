@@ -1,0 +1,178 @@
+package worker_test
+
+import (
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sluice/messages"
+	"sluice/worker"
+)
+
+func (w *world) pulls() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.waiting
+}
+
+// TestUnfit: a worker that cannot work takes nothing, says why, and goes on by
+// itself.
+func TestUnfit(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(nil)
+		if w.pulls() != 1 {
+			t.Fatalf("%d requests for an action wait, want one", w.pulls())
+		}
+		w.engine.set(errors.New("the engine is away"))
+		// The next action meets the fault before anybody has looked.
+		w.deliver(newAction("a"))
+		if len(w.settled) != 1 || w.settled[0] == nil || w.leases.state(key(newAction("a"))) != "none" {
+			t.Errorf("deliveries = %v, want the action given back, unclaimed", w.settled)
+		}
+		if p := w.seen(); !p.Draining || p.Reason != "the engine is away" || w.pulls() != 0 {
+			t.Errorf("presence = %+v, %d requests wait, want no request and the reason", p, w.pulls())
+		}
+		w.engine.set(nil)
+		pass(15 * time.Second)
+		if p := w.seen(); p.Draining || p.Reason != "" || w.pulls() != 1 {
+			t.Errorf("presence = %+v, %d requests wait, want one again", p, w.pulls())
+		}
+		// A fault while nothing comes is seen too.
+		w.engine.set(errors.New("the engine is away"))
+		pass(15 * time.Second)
+		if w.pulls() != 0 {
+			t.Errorf("%d requests wait, want none", w.pulls())
+		}
+		w.end(r)
+	})
+}
+
+func TestDiskFloor(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(func(c *worker.Config) { c.MinFree = math.MaxInt64 })
+		if p := w.seen(); !p.Draining || !strings.Contains(p.Reason, "staging has less than") || w.pulls() != 0 {
+			t.Errorf("presence = %+v, %d requests wait, want no request and the reason", p, w.pulls())
+		}
+		w.end(r)
+	})
+}
+
+// TestDrainByCommand: what is in hand goes on, nothing is taken, until the
+// worker is opened again.
+func TestDrainByCommand(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(nil)
+		b := w.run(newAction("a"))
+		w.controls <- &messages.Control{Kind: messages.ControlDrain}
+		synctest.Wait()
+		w.deliver(newAction("b"))
+		pass(time.Hour)
+		if p := w.seen(); p.Reason != "draining" || len(w.inbox) != 1 || b.stopped() != 0 {
+			t.Errorf("presence = %+v, %d actions wait, want draining and one", p, len(w.inbox))
+		}
+		w.controls <- &messages.Control{Kind: messages.ControlOpen}
+		w.box().end(worker.Exit{})
+		b.end(worker.Exit{})
+		w.end(r)
+	})
+}
+
+// TestPresence is announced while nothing happens, too.
+func TestPresence(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(func(c *worker.Config) { c.Version, c.Host = "1.2.3", "machine" })
+		before := len(w.presence)
+		pass(time.Minute)
+		if n := len(w.presence) - before; n < 3 {
+			t.Errorf("%d announcements in a minute, want three at least", n)
+		}
+		if p := w.seen(); p.Version != "1.2.3" || p.Host != "machine" || p.Worker != name || p.Backend != backend {
+			t.Errorf("presence = %+v", p)
+		}
+		w.end(r)
+	})
+}
+
+// TestFullStream: what an attempt left waits until the stream takes it.
+func TestFullStream(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(nil)
+		w.out.refusing(func(m messages.Message) error {
+			if _, ok := m.(*messages.Files); ok {
+				return messages.ErrFull
+			}
+			return nil
+		})
+		a := newAction("a")
+		w.run(a).end(worker.Exit{})
+		pass(time.Hour)
+		if len(sentOf[*messages.Files](w.out)) != 0 || w.leases.state(key(a)) != messages.LeaseHeld {
+			t.Errorf("lease = %s, want it held while the files wait", w.leases.state(key(a)))
+		}
+		w.out.refusing(nil)
+		pass(time.Minute)
+		diff(t, "stages", whole, w.out.stages())
+		w.end(r)
+	})
+}
+
+// TestNoServer: without a server containers run on and end, their slots are
+// held, and all is told when it is back.
+func TestNoServer(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(nil)
+		a := newAction("a")
+		b := w.run(a)
+		w.out.refusing(func(messages.Message) error { return errBlocks })
+		w.leases.break_(true, false)
+		for range 100 {
+			b.say(strings.Repeat("x", 60<<10) + "\n")
+			pass(10 * time.Second)
+		}
+		b.end(worker.Exit{})
+		pass(time.Minute)
+		if got := len(w.logFile(a)); got < 1<<20 || got > 1<<20+100 {
+			t.Errorf("the log's file has %d bytes, want the head and the tail, 1 MiB", got)
+		}
+		w.out.refusing(nil)
+		w.leases.break_(false, false)
+		pass(time.Minute)
+		diff(t, "stages", whole, w.out.stages())
+		if files := w.files(); files.Log.Cut == 0 || files.Log.Bytes < 1<<20 {
+			t.Errorf("log = %+v, want it cut in the middle", files.Log)
+		}
+		if got := w.leases.state(key(a)); got != messages.LeaseReleased {
+			t.Errorf("lease = %s, want released", got)
+		}
+		w.end(r)
+	})
+}
+
+// TestFailingService: a worker that is deaf to verdicts takes nothing more, and
+// says so; what it has in hand ends.
+func TestFailingService(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(nil)
+		b := w.run(newAction("a"))
+		w.verdicts <- nil
+		synctest.Wait()
+		if w.pulls() != 0 {
+			t.Errorf("%d requests for an action wait, want none", w.pulls())
+		}
+		b.end(worker.Exit{})
+		if err := <-r.done; !errors.Is(err, errDown) {
+			t.Errorf("Run = %v, want the service's error", err)
+		}
+		diff(t, "stages", whole, w.out.stages())
+	})
+}
