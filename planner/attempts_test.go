@@ -269,3 +269,38 @@ func TestSourceGone(t *testing.T) {
 		}
 	})
 }
+
+// TestWorkerKeepsSilent: an attempt is over, and no event says how.
+func TestWorkerKeepsSilent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		w := b.worker("w1", 2)
+		b.ask("r1", "alone")
+		first := b.take(w)
+		w.Lease(first, messages.LeaseReleased)
+		b.Verdict(t, first, messages.Discarded)
+		b.wantCode("r1", "alone", messages.Initiated)
+		b.sleep(2 * time.Minute)
+		second := b.take(w)
+		w.Say(second, messages.StageExecuting, "")
+		w.Lease(second, messages.LeaseReleased)
+		b.sleep(10 * time.Minute)
+		b.wantCode("r1", "alone", messages.Executing)
+		b.sleep(15 * time.Minute)
+		w.Persist(b.take(w), ok)
+		b.wantCode("r1", "alone", messages.Success)
+		if lost := b.job("r1", "alone").Lost; len(lost) != 2 {
+			t.Errorf("lost: got %+v", lost)
+		}
+
+		// A refusal that comes after the verdict still counts.
+		b.ask("r2", "alone")
+		a := b.take(w)
+		w.Lease(a, messages.LeaseReleased)
+		b.Verdict(t, a, messages.Discarded)
+		b.sleep(time.Second)
+		w.Say(a, messages.StageRefused, "it is not a program")
+		b.wantCode("r2", "alone", messages.JobError)
+	})
+}

@@ -51,6 +51,8 @@ func (s *session) verdict(ctx context.Context, e *messages.PersisterEvent) error
 		return s.settle(ctx, j, c)
 	case e.Verdict == messages.Unusable && e.Attempt == j.record.Attempt:
 		return s.retry(ctx, j, j.lease.owner, "its files could not be persisted: "+e.Reason)
+	case e.Verdict == messages.Discarded && e.Attempt == j.record.Attempt && j.record.State == messages.Running:
+		j.discarded = s.Now() // its worker says why, if not before then after this: see mend
 	case e.Verdict == messages.Persisted:
 		s.log.Warn().Str("job", string(e.Job)).Int("attempt", e.Attempt).Msg("an event says that files are persisted, and there is no commit; it is ignored")
 	}

@@ -131,6 +131,10 @@ func (s *session) mend(ctx context.Context, j *job, unclaimed bool) error {
 		s.place(j)
 	case j.lease.state == messages.LeaseStopping && s.Now().Add(s.reigned.ahead).Sub(j.lease.at) > s.cfg.LeaseGrace && !s.live(r.Backend, j.lease.owner):
 		return s.bury(ctx, j)
+	case r.State == messages.Running && !j.discarded.IsZero() && s.Now().Sub(j.discarded) > s.cfg.Reconcile:
+		return s.retry(ctx, j, j.lease.owner, "its worker stopped it and did not say why")
+	case r.State == messages.Running && j.lease.state == messages.LeaseReleased && r.Code != messages.Finalizing && s.silent(j.lease):
+		return s.retry(ctx, j, j.lease.owner, "its worker let it go and did not say how it ended")
 	case unclaimed && j.unclaimed() && waited > s.cfg.ClaimWait && !s.served(r):
 		return s.takeBack(ctx, j, messages.WaitingOnWorkers)
 	case r.Code == messages.Initiated && unclaimed && (j.published.IsZero() || s.Now().Sub(j.published) > s.cfg.ClaimWait):
@@ -143,6 +147,13 @@ func (s *session) mend(ctx context.Context, j *job, unclaimed bool) error {
 		return s.retry(ctx, j, r.Worker, "its lease is gone")
 	}
 	return nil
+}
+
+// silent reports whether a lease was released so long ago that an event about
+// its end should have come. If the files are with the persister after all, the
+// first commit counts.
+func (s *session) silent(h held) bool {
+	return s.Now().Add(s.reigned.ahead).Sub(h.at) > 10*s.cfg.LeaseGrace
 }
 
 // served reports whether a live worker takes actions of a job's pool.

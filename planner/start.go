@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"sluice/messages"
 )
@@ -125,7 +126,7 @@ func (s *session) dispatch(ctx context.Context, list []*job) error {
 		return err
 	}
 	for _, j := range list {
-		j.lease = held{}
+		j.lease, j.discarded = held{}, time.Time{}
 		s.backend(j.key.backend).tried[j.key] = j
 		if err := s.publish(ctx, j); err != nil {
 			return err

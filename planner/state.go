@@ -59,6 +59,7 @@ type job struct {
 	lease     held   // of the newest attempt
 	place     *Candidate
 	published time.Time // when its action was last published by this session
+	discarded time.Time // when a persister said that it keeps nothing of the newest attempt
 }
 
 // held is what is known of a lease.
