@@ -370,8 +370,11 @@ func (b *box) stopped() int {
 }
 
 func (b *box) Inspect(context.Context) ([]byte, error) {
-	if b.inspect != nil {
-		b.inspect()
+	b.mu.Lock()
+	inspect := b.inspect
+	b.mu.Unlock()
+	if inspect != nil {
+		inspect()
 	}
 	return []byte(`{"Id":"box"}`), nil
 }
@@ -384,6 +387,32 @@ func (b *box) Remove(context.Context) error {
 		delete(b.engine.boxes, b.spec.Attempt)
 	}
 	return nil
+}
+
+// with changes a container behind its worker's back.
+func (b *box) with(change func(*box)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change(b)
+}
+
+// starts is how many containers were started.
+func (e *engine) starts() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.specs)
+}
+
+func (e *engine) of(id worker.Attempt) *box {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.boxes[id]
+}
+
+func (e *engine) forget() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	clear(e.boxes)
 }
 
 // A world is all that is around a worker, and outlives it.
@@ -453,6 +482,27 @@ func (w *world) seen() messages.Presence {
 	return w.presence[len(w.presence)-1]
 }
 
+func (w *world) announcements() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.presence)
+}
+
+// deliveries returns how each action was settled since it was asked last.
+func (w *world) deliveries() []error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	list := w.settled
+	w.settled = nil
+	return list
+}
+
+func (w *world) extracting(code func(ctx context.Context, dir string) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.code = code
+}
+
 func (w *world) Follow(ctx context.Context, _ time.Time, handle func(context.Context, *messages.PersisterEvent)) error {
 	for {
 		select {
@@ -479,8 +529,11 @@ func (w *world) Listen(ctx context.Context, handle func(*messages.Control)) erro
 }
 
 func (w *world) Extract(ctx context.Context, _ messages.Source, dir string) error {
-	if w.code != nil {
-		return w.code(ctx, dir)
+	w.mu.Lock()
+	code := w.code
+	w.mu.Unlock()
+	if code != nil {
+		return code(ctx, dir)
 	}
 	return os.WriteFile(filepath.Join(dir, "code"), []byte("code"), 0o600)
 }
@@ -530,7 +583,7 @@ func (w *world) start(change func(*worker.Config)) *running {
 	}
 	log := zerolog.Nop()
 	if w.log != nil {
-		log = zerolog.New(w.log)
+		log = zerolog.New(zerolog.SyncWriter(w.log))
 	}
 	wk, err := worker.New(cfg, worker.Ports{
 		Inboxes: inboxes, Outbox: w.out, Leases: w.leases, Fleet: w, Verdicts: w, Controls: w, Runtime: w.engine, Staging: area, Log: log,

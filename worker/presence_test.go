@@ -30,8 +30,8 @@ func TestUnfit(t *testing.T) {
 		w.engine.set(errors.New("the engine is away"))
 		// The next action meets the fault before anybody has looked.
 		w.deliver(newAction("a"))
-		if len(w.settled) != 1 || w.settled[0] == nil || w.leases.state(key(newAction("a"))) != "none" {
-			t.Errorf("deliveries = %v, want the action given back, unclaimed", w.settled)
+		if settled := w.deliveries(); len(settled) != 1 || settled[0] == nil || w.leases.state(key(newAction("a"))) != "none" {
+			t.Errorf("deliveries = %v, want the action given back, unclaimed", settled)
 		}
 		if p := w.seen(); !p.Draining || p.Reason != "the engine is away" || w.pulls() != 0 {
 			t.Errorf("presence = %+v, %d requests wait, want no request and the reason", p, w.pulls())
@@ -88,9 +88,9 @@ func TestPresence(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(t *testing.T, w *world) {
 		r := w.start(func(c *worker.Config) { c.Version, c.Host = "1.2.3", "machine" })
-		before := len(w.presence)
+		before := w.announcements()
 		pass(time.Minute)
-		if n := len(w.presence) - before; n < 3 {
+		if n := w.announcements() - before; n < 3 {
 			t.Errorf("%d announcements in a minute, want three at least", n)
 		}
 		if p := w.seen(); p.Version != "1.2.3" || p.Host != "machine" || p.Worker != name || p.Backend != backend {

@@ -25,7 +25,7 @@ func TestDrain(t *testing.T) {
 		synctest.Wait()
 		w.deliver(late)
 		pass(24 * time.Hour)
-		if n := len(w.engine.specs); n != 1 || len(w.inbox) != 1 {
+		if n := w.engine.starts(); n != 1 || len(w.inbox) != 1 {
 			t.Errorf("%d containers were started, %d actions wait, want one each: a worker that stops takes nothing", n, len(w.inbox))
 		}
 		if p := w.seen(); !p.Draining || p.Reason != "draining" || b.stopped() != 0 {
@@ -121,12 +121,12 @@ func TestRestart(t *testing.T) {
 	}{
 		{name: "claimed", want: messages.StageErrored, why: "no container",
 			until: func(w *world, a *messages.Action) {
-				w.code = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
+				w.extracting(func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() })
 				w.deliver(a)
 			}},
 		{name: "started, without a container", want: messages.StageErrored, why: "no container",
 			until: func(w *world, a *messages.Action) { w.run(a) },
-			gone:  func(w *world, _ *messages.Action) { clear(w.engine.boxes) }},
+			gone:  func(w *world, _ *messages.Action) { w.engine.forget() }},
 		{name: "started, staging gone", want: messages.StageErrored, why: "resume",
 			until: func(w *world, a *messages.Action) { w.run(a) },
 			gone:  func(w *world, a *messages.Action) { _ = os.RemoveAll(filepath.Join(w.dir, "staging", string(a.Job))) }},
@@ -142,7 +142,7 @@ func TestRestart(t *testing.T) {
 			}},
 		{name: "ended, not handed over", want: messages.StageFinalizing,
 			until: func(w *world, a *messages.Action) { w.run(a) },
-			gone:  func(w *world, a *messages.Action) { w.engine.boxes[attemptOf(a)].end(worker.Exit{}) }},
+			gone:  func(w *world, a *messages.Action) { w.engine.of(attemptOf(a)).end(worker.Exit{}) }},
 		{name: "listed, not published", want: messages.StageFinalizing,
 			until: func(w *world, a *messages.Action) {
 				w.out.refusing(func(m messages.Message) error {
@@ -171,7 +171,7 @@ func TestRestart(t *testing.T) {
 				if tc.gone != nil {
 					tc.gone(w, a)
 				}
-				w.code = nil
+				w.extracting(nil)
 				r = w.start(nil)
 				pass(time.Minute)
 				events := sentOf[*messages.WorkerEvent](w.out)
@@ -236,8 +236,8 @@ func TestStrays(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := w.start(nil)
-		if w.engine.boxes[attemptOf(stray)] != nil || w.engine.count() != 1 {
-			t.Errorf("containers = %v, want the other backend's alone", w.engine.boxes)
+		if w.engine.of(attemptOf(stray)) != nil || w.engine.count() != 1 {
+			t.Errorf("%d containers are left, want the other backend's alone", w.engine.count())
 		}
 		diff(t, "left on the disk", []string(nil), w.left())
 		w.end(r)

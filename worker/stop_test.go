@@ -38,7 +38,7 @@ func TestCancelWhileWaitingForSlots(t *testing.T) {
 		w.deliver(heavy)
 		w.deliver(next)
 		pass(10 * ttl)
-		if n := len(w.engine.specs); n != 1 {
+		if n := w.engine.starts(); n != 1 {
 			t.Fatalf("%d containers were started, want the light one alone: nothing overtakes a heavy action", n)
 		}
 		if got := w.leases.state(key(heavy)); got != messages.LeaseHeld {
@@ -73,7 +73,7 @@ func TestWeights(t *testing.T) {
 			boxes = append(boxes, w.runIfStarted(a)...)
 		}
 		w.deliver(heavy)
-		if n := len(w.engine.specs); n < 3 {
+		if n := w.engine.starts(); n < 3 {
 			t.Errorf("%d light containers run, want three at least", n)
 		}
 		for range 10 {
@@ -86,7 +86,7 @@ func TestWeights(t *testing.T) {
 				boxes = append(boxes, <-w.engine.started)
 			}
 		}
-		if n := len(w.engine.specs); n != 5 {
+		if n := w.engine.starts(); n != 5 {
 			t.Errorf("%d containers were started, want all five", n)
 		}
 		diff(t, "slots", map[string]messages.Slots{"default": {Total: 2}}, w.seen().Pools)
@@ -107,18 +107,18 @@ func (w *world) runIfStarted(a *messages.Action) []*box {
 func TestCancelWhileStaging(t *testing.T) {
 	t.Parallel()
 	inWorld(t, func(t *testing.T, w *world) {
-		w.code = func(ctx context.Context, _ string) error {
+		w.extracting(func(ctx context.Context, _ string) error {
 			<-ctx.Done()
 			return ctx.Err()
-		}
+		})
 		r := w.start(nil)
 		a := newAction("a")
 		w.deliver(a)
 		pass(5 * ttl)
 		w.cancel(a)
 		diff(t, "stages", []messages.Stage{messages.StagePreparing, messages.StageStopped}, w.out.stages())
-		if got := w.leases.state(key(a)); got != messages.LeaseReleased || len(w.engine.specs) != 0 {
-			t.Errorf("lease = %s, %d containers, want released and none", got, len(w.engine.specs))
+		if got := w.leases.state(key(a)); got != messages.LeaseReleased || w.engine.starts() != 0 {
+			t.Errorf("lease = %s, %d containers, want released and none", got, w.engine.starts())
 		}
 		diff(t, "left on the disk", []string(nil), w.left())
 		w.end(r)
@@ -131,7 +131,7 @@ func TestCancelWhileRunning(t *testing.T) {
 		r := w.start(nil)
 		a := newAction("a")
 		b := w.run(a)
-		b.deaf = true
+		b.with(func(b *box) { b.deaf = true })
 		b.say("said\n")
 		w.cancel(a)
 		if len(sentOf[*messages.Files](w.out)) != 0 {
@@ -142,7 +142,7 @@ func TestCancelWhileRunning(t *testing.T) {
 		if !files.Cancelled || files.ExitCode != 137 || files.Log.Bytes != 5 {
 			t.Errorf("files = %+v, want the log of a container that was killed", files)
 		}
-		diff(t, "grace", 10*time.Second, b.stops[0])
+		b.with(func(b *box) { diff(t, "grace", 10*time.Second, b.stops[0]) })
 		if got := w.lastStage(); got != messages.StageStopped {
 			t.Errorf("last stage = %s, want stopped", got)
 		}
@@ -158,7 +158,7 @@ func TestCancelWhileInspecting(t *testing.T) {
 		r := w.start(nil)
 		a := newAction("a")
 		b := w.run(a)
-		b.inspect = func() { w.cancelWithin(a) }
+		b.with(func(b *box) { b.inspect = func() { w.cancelWithin(a) } })
 		if err := os.WriteFile(filepath.Join(b.spec.Dir, "out"), []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -119,6 +120,12 @@ func (o *chunkOutbox) Publish(ctx context.Context, _ string, m messages.Message,
 	return nil
 }
 
+func (o *chunkOutbox) all() []*messages.LogChunk {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.chunks)
+}
+
 func testPump(t *testing.T, dir string, limit int64, write func(p *logPump, out *chunkOutbox)) (string, messages.Log, []*messages.LogChunk) {
 	t.Helper()
 	path := filepath.Join(dir, "log")
@@ -145,7 +152,7 @@ func testPump(t *testing.T, dir string, limit int64, write func(p *logPump, out 
 	if log.Bytes != int64(len(data)) || log.Digest != messages.Digest(data) {
 		t.Errorf("log = %+v, want the size and the digest of the file", log)
 	}
-	return string(data), log, out.chunks
+	return string(data), log, out.all()
 }
 
 func put(t *testing.T, p *logPump, text string) {
@@ -199,19 +206,19 @@ func TestChunks(t *testing.T) {
 			put(t, p, "first\n")
 			<-time.After(messages.LogChunkWait / 2)
 			synctest.Wait()
-			if n := len(out.chunks); n != 0 {
+			if n := len(out.all()); n != 0 {
 				t.Errorf("%d chunks before the time was over, want none", n)
 			}
 			<-time.After(messages.LogChunkWait)
 			synctest.Wait()
-			if n := len(out.chunks); n != 1 {
+			if n := len(out.all()); n != 1 {
 				t.Errorf("%d chunks after the time was over, want one", n)
 			}
 			for range 50 {
 				put(t, p, line)
 			}
 			synctest.Wait()
-			if n := len(out.chunks); n < 2 {
+			if n := len(out.all()); n < 2 {
 				t.Errorf("%d chunks, want full ones to go at once", n)
 			}
 			put(t, p, "end, \xe2\x82")

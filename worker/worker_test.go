@@ -44,7 +44,7 @@ func TestAttempt(t *testing.T) {
 		if got := w.leases.state(key(a)); got != messages.LeaseHeld {
 			t.Errorf("lease = %s, want held", got)
 		}
-		diff(t, "deliveries", []error{nil}, w.settled)
+		diff(t, "deliveries", []error{nil}, w.deliveries())
 		diff(t, "slots", map[string]messages.Slots{"default": {Total: 2, Used: 1}}, w.seen().Pools)
 		if err := os.WriteFile(filepath.Join(b.spec.Dir, "out.csv"), []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
@@ -102,9 +102,8 @@ func TestNotOurs(t *testing.T) {
 		for _, a := range []*messages.Action{taken, fenced, expired} {
 			w.deliver(a)
 		}
-		diff(t, "deliveries", []error{nil, nil, nil}, w.settled)
+		diff(t, "deliveries", []error{nil, nil, nil}, w.deliveries())
 
-		w.settled = nil
 		elsewhere, otherPool := newAction("x"), newAction("y")
 		elsewhere.Backend, otherPool.Pool = "other", "db"
 		w.deliver(elsewhere)
@@ -113,14 +112,15 @@ func TestNotOurs(t *testing.T) {
 		w.deliverRaw(newAction("z").Subject(), []byte(`{"schema":2}`))
 		data, _ := messages.Encode(newAction("a"))
 		w.deliverRaw(newAction("b").Subject(), data)
-		for i, err := range w.settled {
+		settled := w.deliveries()
+		for i, err := range settled {
 			var parked *messages.Parked
 			if !errors.As(err, &parked) {
 				t.Errorf("delivery %d was settled with %v, want it parked", i, err)
 			}
 		}
-		if n := len(w.engine.specs); n != 0 || len(w.settled) != 5 {
-			t.Errorf("%d containers were started, %d deliveries parked, want none and 5", n, len(w.settled))
+		if n := w.engine.starts(); n != 0 || len(settled) != 5 {
+			t.Errorf("%d containers were started, %d deliveries parked, want none and 5", n, len(settled))
 		}
 		w.end(r)
 	})
@@ -135,23 +135,24 @@ func TestRedelivery(t *testing.T) {
 		a := newAction("a")
 		w.leases.break_(false, true)
 		w.deliver(a)
-		if len(w.settled) != 1 || w.settled[0] == nil {
-			t.Fatalf("an unanswered claim was settled with %v, want an error: the action must come again", w.settled)
+		if settled := w.deliveries(); len(settled) != 1 || settled[0] == nil {
+			t.Fatalf("an unanswered claim was settled with %v, want an error: the action must come again", settled)
 		}
 		w.leases.break_(false, false)
 		b := w.run(a)
 		w.deliver(a)
 		w.deliver(a)
-		if len(w.engine.specs) != 1 || len(w.settled) != 4 || w.settled[1] != nil || w.settled[3] != nil {
-			t.Errorf("%d containers, deliveries %v, want one container", len(w.engine.specs), w.settled)
+		if w.engine.starts() != 1 {
+			t.Errorf("%d containers, want one", w.engine.starts())
 		}
+		diff(t, "deliveries", []error{nil, nil, nil}, w.deliveries())
 		b.end(worker.Exit{})
 		synctest.Wait()
 		w.deliver(a)
 		w.judge(a, messages.Persisted)
 		w.deliver(a)
-		if len(w.engine.specs) != 1 {
-			t.Errorf("%d containers were started, want one", len(w.engine.specs))
+		if w.engine.starts() != 1 {
+			t.Errorf("%d containers were started, want one", w.engine.starts())
 		}
 		w.end(r)
 	})
@@ -179,12 +180,12 @@ func TestFaults(t *testing.T) {
 			t.Parallel()
 			inWorld(t, func(t *testing.T, w *world) {
 				w.engine.image = func(string) (string, error) { return "", tc.image }
-				w.code = func(context.Context, string) error {
+				w.extracting(func(context.Context, string) error {
 					if tc.down {
 						w.engine.set(errors.New("no engine"))
 					}
 					return tc.code
-				}
+				})
 				r := w.start(nil)
 				a := newAction("a")
 				w.deliver(a)

@@ -236,7 +236,11 @@ func exitOf(found container.InspectResponse) (worker.Exit, error) {
 	if s.Running || s.Status == container.StateCreated {
 		return worker.Exit{}, fmt.Errorf("the container did not end: it is %s", s.Status)
 	}
-	return worker.Exit{Code: s.ExitCode, OOMKilled: s.OOMKilled, Started: parseTime(s.StartedAt), Finished: parseTime(s.FinishedAt)}, nil
+	exit := worker.Exit{Code: s.ExitCode, OOMKilled: s.OOMKilled, Started: parseTime(s.StartedAt), Finished: parseTime(s.FinishedAt)}
+	if exit.Finished.Before(exit.Started) {
+		exit.Finished = exit.Started // one that ends at once may have ended before the engine noted its start
+	}
+	return exit, nil
 }
 
 func (r *Runtime) inspect(ctx context.Context, id string) (container.InspectResponse, error) {
