@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"sluice/messages"
@@ -33,7 +34,7 @@ func (a *attempt) report(stage messages.Stage, code messages.Code, reason string
 	act := &a.entry.Action
 	const bound = 4000
 	if len(reason) > bound {
-		reason = reason[:bound]
+		reason = strings.ToValidUTF8(reason[:bound], "")
 	}
 	a.reporter.events <- &messages.WorkerEvent{
 		Job: act.Job, Attempt: act.Attempt, Backend: act.Backend, Workspace: act.Workspace, Worker: a.w.cfg.Name,

@@ -121,6 +121,28 @@ func TestCancelledWhileStaging(t *testing.T) {
 	}
 }
 
+// TestEarlierOutputs: what earlier runs left is no code, though the project names
+// it no more; a manifest that is none says what to do.
+func TestEarlierOutputs(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, false, nil)
+	folder := filepath.Join(s.dir, "study")
+	tree{"code": "c", "old/name.csv": "left", "old/code": "c", "metadata/manifest.json": `{"outputs":{"old/name.csv":{"level":"x"},"../../etc/passwd":null}}`}.write(t, folder)
+	action := newAction()
+	action.Repo, action.Commit = folder, messages.WorkingFolder
+	w := s.prepare(t, action)
+	if diff := cmp.Diff(tree{"code": "c", "old/code": "c"}, read(t, w.Mount)); diff != "" {
+		t.Errorf("workspace mismatch (-want +got):\n%s", diff)
+	}
+	for _, bad := range []string{"{", "[]"} {
+		tree{"metadata/manifest.json": bad}.write(t, folder)
+		action.Attempt++
+		if _, err := s.Prepare(t.Context(), action); err == nil {
+			t.Errorf("Prepare with manifest %s succeeded", bad)
+		}
+	}
+}
+
 // TestWorkingFolder: `sluice run` gives an action the study's folder as it lies,
 // but for outputs and what is ours.
 func TestWorkingFolder(t *testing.T) {
