@@ -142,10 +142,10 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// poll tries until it works, at most for a minute and a half: how long another
+// poll tries until it works, at most for a minute: how long another
 // process takes is not ours to know.
 func poll(ts *testscript.TestScript, try func() error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"sluice/internal/progress"
@@ -14,20 +15,34 @@ import (
 // errInterrupted ends a wait that a person broke off.
 var errInterrupted = errors.New("interrupted")
 
-// awaitPlan waits until the planner has decided on a request.
+// awaitPlan waits until the planner has decided on a request: a plan is written
+// down, or the request was refused before there could be one.
 func awaitPlan(ctx context.Context, c *jetstream.Conn, r *messages.Request) (*messages.Plan, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	decided := make(chan *messages.Plan, 1)
-	watching := make(chan error, 1)
+	decide := func(p *messages.Plan) {
+		select {
+		case decided <- p:
+		default:
+		}
+	}
+	watching := make(chan error, 2)
 	go func() {
 		watching <- c.PlansRegister().Watch(ctx, messages.PlanKey(r.Backend, r.Workspace, r.ID), func(e messages.Entry[messages.Plan]) {
 			if e.Value != nil && settled(e.Value) {
-				select {
-				case decided <- e.Value:
-				default:
-				}
+				decide(e.Value)
 			}
+		})
+	}()
+	go func() {
+		subject := (&messages.Outcome{Backend: r.Backend, Request: r.ID}).Subject()
+		watching <- c.Follow(ctx, jetstream.Outcomes, subject, jetstream.Start{}, func(f jetstream.Followed) bool {
+			var o messages.Outcome
+			if messages.Decode(f.Data, &o) == nil && o.Kind == messages.OutcomeRejected {
+				decide(&messages.Plan{Request: *r, Code: o.Code, Reasons: o.Reasons})
+			}
+			return true
 		})
 	}()
 	select {
@@ -146,7 +161,9 @@ func (a *app) rejected(plan *messages.Plan, asJSON bool) error {
 	}
 	var text string
 	for _, reason := range plan.Reasons {
-		text += "\n  " + progress.Clean(reason)
+		for line := range strings.SplitSeq(reason, "\n") {
+			text += "\n  " + progress.Clean(line)
+		}
 	}
 	code := ExitUsage
 	if plan.Code == messages.InternalError {

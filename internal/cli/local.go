@@ -20,11 +20,10 @@ func checkEngine(ctx context.Context) error {
 	return errors.Join(runtime.Check(ctx), runtime.Close())
 }
 
-// dockerName names the worker of a study's folder: two folders on one engine
-// must not sweep each other's containers.
-func dockerName(folder string) string {
+// pathHash stands for a folder in names.
+func pathHash(folder string) string {
 	sum := sha256.Sum256([]byte(folder))
-	return "run-" + hex.EncodeToString(sum[:6])
+	return hex.EncodeToString(sum[:6])
 }
 
 // folderOwner returns who owns a folder, when this process may give files

@@ -140,7 +140,7 @@ func (cmd *runCommand) build(a *app, s *study, own string, log zerolog.Logger) e
 	src := gitFlags{}.source(filepath.Join(own, "mirrors"), s.folder)
 	plans := planner.DefaultConfig()
 	plans.Name, plans.Backends, plans.WorkingFolder, plans.DatabasePool = "run", []string{localBackend}, true, defaultPool
-	cfg, err := cmd.config(dockerName(s.folder), localBackend, filepath.Join(own, "worker"))
+	cfg, err := cmd.config("run", localBackend, filepath.Join(own, "worker"))
 	if err != nil {
 		return exit(ExitUsage, err)
 	}

@@ -170,7 +170,9 @@ func (cmd *workerCommand) Run(a *app) error {
 }
 
 func (f workerFlags) docker(name, state string) docker.Config {
-	d := docker.DefaultConfig(name, state)
+	// Two workers of one name on one engine, such as those of two fleets that are
+	// tried out on one machine, must not sweep each other's containers.
+	d := docker.DefaultConfig(name+"-"+pathHash(state), state)
 	d.ImagePrefix, d.Pull = f.ImagePrefix, !f.NoPull
 	return d
 }

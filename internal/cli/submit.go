@@ -42,9 +42,12 @@ func (cmd *submitCommand) Run(a *app) error {
 		Source:  messages.Source{Repo: cmd.Repo, Branch: cmd.Branch, Commit: cmd.Commit},
 		Actions: cmd.Actions, ForceRunDependencies: cmd.Force, CreatedBy: os.Getenv("USER"),
 	}
+	if err := r.Validate(); err != nil {
+		return exit(ExitUsage, err)
+	}
 	data, err := messages.Encode(r)
 	if err != nil {
-		return exit(ExitUsage, err)
+		return err
 	}
 	if cmd.Print {
 		_, err := fmt.Fprintf(a.stdout, "%s\n%s\n", r.Subject(), data)
