@@ -57,7 +57,7 @@ func (r *Runtime) create(ctx context.Context, spec worker.Spec) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	made, err := r.cli.ContainerCreate(ctx, r.config(spec), host, nil, nil, name(spec.Attempt))
+	made, err := r.cli.ContainerCreate(ctx, r.config(spec), host, nil, nil, r.name(spec.Attempt))
 	return made.ID, err
 }
 
@@ -117,12 +117,12 @@ func (r *Runtime) explainCreate(spec worker.Spec, err error) error {
 }
 
 func (r *Runtime) removeStale(ctx context.Context, a worker.Attempt) error {
-	found, err := r.inspect(ctx, name(a))
+	found, err := r.inspect(ctx, r.name(a))
 	if err != nil {
 		return err
 	}
-	if found.Config.Labels[labelWorker] != r.cfg.Worker || found.State.Running {
-		return fmt.Errorf("container %s exists and runs, or is not ours", name(a))
+	if found.Config.Labels[labelWorker] != r.cfg.Worker || found.Config.Labels[labelInstance] != r.id || found.State.Running {
+		return fmt.Errorf("container %s exists and runs, or is not ours", r.name(a))
 	}
 	return (&box{r: r, id: found.ID, attempt: a}).Remove(ctx)
 }
@@ -131,7 +131,9 @@ func (r *Runtime) removeStale(ctx context.Context, a worker.Attempt) error {
 func (r *Runtime) Find(ctx context.Context) ([]worker.Container, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
-	list, err := r.cli.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelWorker+"="+r.cfg.Worker))})
+	list, err := r.cli.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(
+		filters.Arg("label", labelWorker+"="+r.cfg.Worker), filters.Arg("label", labelInstance+"="+r.id),
+	)})
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}

@@ -35,7 +35,7 @@ type Config struct {
 	Timeout     time.Duration // of one call to the engine
 	PullTimeout time.Duration
 	TmpSize     int64  // bytes of /tmp, which counts as memory
-	Dir         string // for the files that are mounted into each container
+	Dir         string // the worker's own: files that are mounted into each container, and the id that its containers carry
 	Log         zerolog.Logger
 }
 
@@ -48,6 +48,7 @@ func DefaultConfig(name, dir string) Config {
 type Runtime struct {
 	cfg   Config
 	cli   *client.Client
+	id    string // of the worker's folder; empty without one
 	hosts string // a file with nothing but localhost
 
 	mu   sync.Mutex
@@ -82,6 +83,9 @@ func New(cfg Config) (*Runtime, error) {
 		r.hosts = filepath.Join(cfg.Dir, "hosts")
 		if err := writeHosts(r.hosts); err != nil {
 			return nil, errors.Join(fmt.Errorf("write the containers' hosts file: %w", err), cli.Close())
+		}
+		if r.id, err = instance(cfg.Dir); err != nil {
+			return nil, errors.Join(err, cli.Close())
 		}
 	}
 	return r, nil

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"sluice/messages"
 	"sluice/worker"
 	"sluice/worker/docker"
 	"sluice/worker/runtimetest"
@@ -25,6 +28,10 @@ import (
 
 // prefix makes images and containers of this process's tests its own.
 var prefix = fmt.Sprintf("sluice-test-%d", os.Getpid())
+
+// shared is the folder of the worker of these tests: a runtime that is opened
+// again, as after a restart, has the same.
+var shared string
 
 func TestMain(m *testing.M) {
 	os.Exit(testMain(m))
@@ -41,6 +48,11 @@ func testMain(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "these tests need a Docker Engine and busybox (apt-get install docker.io busybox-static): %v\n", err)
 		return 1
 	}
+	if shared, err = os.MkdirTemp("", "sluice-test-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(shared)
 	code := m.Run()
 	if err := clean(ctx, cli); err != nil {
 		fmt.Fprintf(os.Stderr, "what the tests left could not be removed: %v\n", err)
@@ -122,7 +134,7 @@ func clean(ctx context.Context, cli *client.Client) error {
 
 func open(t *testing.T, change func(*docker.Config)) *docker.Runtime {
 	t.Helper()
-	cfg := docker.DefaultConfig(prefix, t.TempDir())
+	cfg := docker.DefaultConfig(prefix, shared)
 	cfg.ImagePrefix, cfg.Pull, cfg.Log = prefix+"/", false, zerolog.New(zerolog.NewTestWriter(t))
 	if change != nil {
 		change(&cfg)
@@ -149,4 +161,34 @@ func TestRuntime(t *testing.T) {
 		Runtime: r, Reopen: func(t *testing.T) worker.Runtime { return open(t, nil) },
 		Shell: "sh:v1", Missing: "no-such-image:v1", UID: 10000,
 	})
+}
+
+// TestTwoFleets: workers of one name on one engine leave each other's containers
+// alone, even of the same job.
+func TestTwoFleets(t *testing.T) {
+	t.Parallel()
+	other := t.TempDir()
+	first, second := open(t, nil), open(t, func(c *docker.Config) { c.Dir = other })
+	job := messages.NewJobID("two fleets", prefix)
+	for _, r := range []*docker.Runtime{first, second} {
+		box := start(t, r, job, t.TempDir(), "sleep 1000")
+		t.Cleanup(func() {
+			if err := box.Remove(context.WithoutCancel(t.Context())); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if found, err := second.Find(t.Context()); err != nil || len(found) != 1 {
+		t.Errorf("Find = %v, %v, want its own container alone", found, err)
+	}
+	again := open(t, func(c *docker.Config) { c.Dir = other })
+	if found, err := again.Find(t.Context()); err != nil || len(found) != 1 {
+		t.Errorf("Find after a restart = %v, %v, want the container", found, err)
+	}
+	if err := os.WriteFile(filepath.Join(other, "instance"), []byte("../x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := docker.New(docker.DefaultConfig(prefix, other)); err == nil || !strings.Contains(err.Error(), "instance") {
+		t.Errorf("New with a broken id = %v, want an error that names the file", err)
+	}
 }

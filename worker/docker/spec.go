@@ -18,6 +18,7 @@ import (
 // Labels of our containers.
 const (
 	labelWorker    = "sluice.worker"
+	labelInstance  = "sluice.instance" // of the worker's folder
 	labelBackend   = "sluice.backend"
 	labelJob       = "sluice.job"
 	labelAttempt   = "sluice.attempt"
@@ -26,7 +27,14 @@ const (
 )
 
 // name is the container's: it makes a second one of an attempt impossible.
-func name(a worker.Attempt) string { return fmt.Sprintf("sluice-%s-%d", a.Job, a.Number) }
+// Another fleet on this engine may have a job of the same id.
+func (r *Runtime) name(a worker.Attempt) string {
+	name := fmt.Sprintf("sluice-%s-%d", a.Job, a.Number)
+	if r.id != "" {
+		name += "-" + r.id
+	}
+	return name
+}
 
 // config is what the container runs, and as whom.
 func (r *Runtime) config(spec worker.Spec) *container.Config {
@@ -42,7 +50,7 @@ func (r *Runtime) config(spec worker.Spec) *container.Config {
 		WorkingDir: "/workspace",
 		StopSignal: "SIGTERM",
 		Labels: map[string]string{
-			labelWorker: r.cfg.Worker, labelBackend: spec.Attempt.Backend, labelJob: string(spec.Attempt.Job), labelAttempt: strconv.Itoa(spec.Attempt.Number),
+			labelWorker: r.cfg.Worker, labelInstance: r.id, labelBackend: spec.Attempt.Backend, labelJob: string(spec.Attempt.Job), labelAttempt: strconv.Itoa(spec.Attempt.Number),
 			labelWorkspace: spec.Workspace, labelAction: spec.Action,
 		},
 		// With network mode none alone the engine makes a network sandbox: twice

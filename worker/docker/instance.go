@@ -1,0 +1,37 @@
+package docker
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// instance returns the id of a worker's own folder, made with its first use.
+// Names are unique in a backend; two fleets that share an engine may well have
+// workers of the same name, and must not take each other's containers for
+// leftovers of their own.
+func instance(dir string) (string, error) {
+	path := filepath.Join(dir, "instance")
+	id, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		b := make([]byte, 8)
+		_, _ = rand.Read(b) // never fails (crypto/rand)
+		id = []byte(hex.EncodeToString(b))
+		err = errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(path+".new", id, 0o600))
+		if err == nil {
+			err = os.Rename(path+".new", path)
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("name the worker's folder: %w", err)
+	}
+	name := strings.TrimSpace(string(id))
+	if len(name) != 16 || strings.Trim(name, "0123456789abcdef") != "" {
+		return "", fmt.Errorf("%s does not hold the id of a worker's folder; remove it, and the containers that are left", path)
+	}
+	return name, nil
+}
