@@ -81,9 +81,9 @@ func CheckWorker(s string) error {
 func CheckWorkspace(s string) error {
 	switch {
 	case s == "":
-		return errors.New("Workspace name cannot be blank") //nolint:staticcheck // the reference's sentence
+		return errors.New("Workspace name cannot be blank")
 	case !allOf(s, isWordByte):
-		return errors.New("Invalid workspace name (allowed are alphanumeric, dash and underscore)") //nolint:staticcheck // the reference's sentence
+		return errors.New("Invalid workspace name (allowed are alphanumeric, dash and underscore)")
 	case len(s) > MaxNameLength:
 		return fmt.Errorf("workspace name is %d bytes long; the limit is %d", len(s), MaxNameLength)
 	}
