@@ -2,11 +2,11 @@ package jetstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -89,15 +89,16 @@ func (c *Conn) fit() error {
 // transient reports whether a failed connect may succeed when it is tried
 // again with the same options.
 func transient(err error) bool {
-	var bad *url.Error // is a net.Error too
-	var network net.Error
+	var alert tls.AlertError // the server refuses our certificate
+	var network *net.OpError // not net.Error: a file's errors are some, too
+	var name *net.DNSError
 	switch {
-	case errors.As(err, &bad):
+	case errors.As(err, &alert):
 		return false
 	case errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrTimeout), errors.Is(err, io.EOF), errors.Is(err, nats.ErrConnectionClosed):
 		return true
 	}
-	return errors.As(err, &network)
+	return errors.As(err, &network) || errors.As(err, &name)
 }
 
 // Close ends the connection.

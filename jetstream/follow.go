@@ -43,6 +43,8 @@ func (c *Conn) Follow(ctx context.Context, stream, subject string, start Start, 
 	if start.New { // by number, or a reconnect before the first message would leave some out
 		start = Start{Sequence: info.State.LastSeq + 1}
 	}
+	again, stop := c.Reconnected()
+	defer stop()
 	wait := 100 * time.Millisecond
 	for failures := 0; ; {
 		last, done, err := c.followOnce(ctx, stream, subject, start, handle)
@@ -58,7 +60,14 @@ func (c *Conn) Follow(ctx context.Context, stream, subject string, start Start, 
 		if failures++; failures == 3 {
 			c.log.Warn().Err(err).Str("stream", stream).Msg("stream cannot be followed; trying again until it can")
 		}
-		pause(ctx, wait/2+rand.N(wait)) // those whom a restart has cut off come back one by one
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-again:
+		case <-timer.C:
+		}
+		timer.Stop()
+		pause(ctx, rand.N(100*time.Millisecond)) // those whom a restart has cut off come back one by one
 		wait = min(2*wait, 5*time.Second)
 	}
 }

@@ -28,6 +28,7 @@ type ServerOptions struct {
 type Server struct {
 	ns   *server.Server
 	lock *os.File
+	dir  string
 }
 
 // Serve starts a server and waits until it takes connections. Acknowledged
@@ -41,7 +42,7 @@ func Serve(o ServerOptions) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock}
+	s := &Server{lock: lock, dir: o.StoreDir}
 	if err := s.start(o); err != nil {
 		s.Stop()
 		return nil, err
@@ -111,6 +112,9 @@ func (s *Server) InProcessConn() (net.Conn, error) { return s.ns.InProcessConn()
 
 // URL is where clients connect.
 func (s *Server) URL() string { return s.ns.ClientURL() }
+
+// StoreDir is where the server keeps its streams.
+func (s *Server) StoreDir() string { return s.dir }
 
 // Stop stops the server and waits for its files to be closed. It may be called
 // again.

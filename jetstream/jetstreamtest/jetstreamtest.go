@@ -3,6 +3,7 @@ package jetstreamtest
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -33,6 +34,14 @@ func ServerAt(tb testing.TB, dir, listen string) *jetstream.Server {
 	}
 	tb.Cleanup(s.Stop)
 	return s
+}
+
+// Restart stops a server that listens and starts another on its store and
+// address. Its clients come back by themselves.
+func Restart(tb testing.TB, s *jetstream.Server) *jetstream.Server {
+	tb.Helper()
+	s.Stop()
+	return ServerAt(tb, s.StoreDir(), strings.TrimPrefix(s.URL(), "nats://"))
 }
 
 // Connect connects to a server until the test ends.
