@@ -345,4 +345,3 @@ func TestAPIPrefix(t *testing.T) {
 		t.Errorf("All through the prefix: %d, %v", n, err)
 	}
 }
-
