@@ -30,6 +30,7 @@ var layers = map[string]struct{ ours, others []string }{
 	"internal/git":            {others: []string{"golang.org/x/sync", "golang.org/x/sys"}},
 	"internal/progress":       {ours: []string{"messages"}},
 	"internal/cli":            {ours: []string{"*"}, others: []string{"github.com/alecthomas/kong", "github.com/oklog/ulid", "github.com/rs/zerolog", "golang.org/x/sync", "golang.org/x/term"}},
+	"deploy":                  {},
 	"e2e":                     {ours: []string{"*"}},
 	"":                        {ours: []string{"internal/cli"}},
 }

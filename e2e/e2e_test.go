@@ -35,12 +35,14 @@ func (w withImages) Run() int {
 		return 1
 	}
 	code := w.m.Run()
-	for _, name := range []string{"awk:v1", "sh:v1"} {
-		_ = exec.Command("docker", "image", "rm", "-f", prefix+name).Run()
+	if left, err := exec.Command("docker", "ps", "-a", "--filter", "name=sluice-", "--format", "{{.Image}} {{.Names}}").Output(); err != nil || strings.Contains(string(left), prefix) {
+		fmt.Fprintf(os.Stderr, "e2e: containers were left behind (%v):\n%s", err, left)
+		code = 1
 	}
-	if left, _ := exec.Command("docker", "ps", "-aq", "--filter", "label=sluice.e2e").Output(); len(left) > 0 {
-		fmt.Fprintf(os.Stderr, "e2e: containers were left behind: %s\n", left)
-		return 1
+	for _, name := range []string{"awk:v1", "sh:v1"} {
+		if out, err := exec.Command("docker", "image", "rm", "-f", prefix+name).CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "e2e: image %s could not be removed: %s", prefix+name, out)
+		}
 	}
 	return code
 }
@@ -65,7 +67,7 @@ func TestScripts(t *testing.T) {
 			t.Fatalf("%s is not there: run `make tools` first", filepath.Join("bin", tool))
 		}
 	}
-	examples, err := filepath.Abs("../examples")
+	deploy, err := filepath.Abs("../deploy")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +77,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", env.Getenv("PATH")+string(os.PathListSeparator)+bin)
 			env.Setenv("HOME", env.WorkDir)
-			env.Setenv("EXAMPLES", examples)
+			env.Setenv("DEPLOY", deploy)
 			env.Setenv("SLUICE_IMAGE_PREFIX", prefix)
 			env.Setenv("SLUICE_NO_PULL", "true")
 			env.Setenv("ALLOW_LOCAL_GIT_REPOS", "true")

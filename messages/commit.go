@@ -45,6 +45,7 @@ type Result struct {
 	ExitCode    int           `json:"exit_code"`
 	OOMKilled   bool          `json:"oom_killed,omitempty"` // a process of the action ran out of memory, whatever the exit code
 	TimedOut    bool          `json:"timed_out,omitempty"`
+	Reason      string        `json:"reason,omitempty"` // why the worker stopped the container, if it did
 	Started     time.Time     `json:"started_at"`
 	Finished    time.Time     `json:"finished_at"`
 	Worker      string        `json:"worker"`

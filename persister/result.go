@@ -13,10 +13,13 @@ import (
 // of the job's record, which must fit into a message with all the rest.
 const maxResult = 128 << 10
 
+// maxReason bounds a worker's sentence, in bytes.
+const maxReason = 1000
+
 // newResult fills a Result, within its bounds.
 func newResult(f *messages.Files, m Matching, outputs []Output) *messages.Result {
 	r := &messages.Result{
-		ExitCode: f.ExitCode, OOMKilled: f.OOMKilled, TimedOut: f.TimedOut, Started: f.Started, Finished: f.Finished,
+		ExitCode: f.ExitCode, OOMKilled: f.OOMKilled, TimedOut: f.TimedOut, Reason: f.Reason[:min(len(f.Reason), maxReason)], Started: f.Started, Finished: f.Finished,
 		Worker: f.Worker, ImageDigest: f.ImageDigest, Files: len(outputs), LogBytes: f.Log.Bytes,
 		Unmatched: slices.Clone(head(m.Unmatched, messages.MaxResultPatterns)), // fit changes them
 		Leftover:  head(m.Leftover, messages.MaxResultFiles), Leftovers: len(m.Leftover),

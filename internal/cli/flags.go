@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -186,8 +187,8 @@ func (b *byteSize) UnmarshalText(text []byte) error {
 		unit = 1 << (10 * (1 + strings.IndexByte("KMGT", s[i])))
 		s = s[:i]
 	}
-	var n float64
-	if _, err := fmt.Sscanf(s+"\n", "%g\n", &n); err != nil || n < 0 || n*float64(unit) > 1<<60 {
+	n, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(n >= 0 && n*float64(unit) <= 1<<60) {
 		return fmt.Errorf("%q is not a size such as 512M or 4G", text)
 	}
 	*b = byteSize(n * float64(unit))

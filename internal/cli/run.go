@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +19,6 @@ import (
 	"sluice/persister/disk"
 	"sluice/planner"
 	"sluice/planner/project"
-	"sluice/worker/staging"
 )
 
 // localBackend is the backend of `sluice run`, as upstream's command line
@@ -212,7 +210,7 @@ func (s *study) request(ctx context.Context, a *app, cmd *runCommand, wanted []s
 	}
 	r := &messages.Request{
 		ID: messages.RequestID("run-" + ulid.Make().String()), Backend: localBackend, Workspace: s.workspace,
-		Source: messages.Source{Repo: s.folder, Commit: messages.WorkingFolder}, Actions: wanted, ForceRunDependencies: cmd.Force,
+		Source: workingFolder(s.folder), Actions: wanted, ForceRunDependencies: cmd.Force,
 	}
 	if err := s.conn.Publish(ctx, r.Subject(), r, "request/"+string(r.ID)); err != nil {
 		return err
@@ -279,56 +277,6 @@ func (s *study) cancelLeftovers(ctx context.Context) error {
 	return nil
 }
 
-func (s *study) logPath(j *messages.Job) string {
-	path := filepath.Join(s.folder, "metadata", j.Action+".log")
-	if _, err := os.Stat(path); err != nil {
-		return ""
-	}
-	return path
-}
-
-// tailLines is how much of a failed action's log is shown (as upstream's
-// command line does).
-const tailLines = 32
-
-// tail returns the last lines that an action wrote, without time stamps and
-// without the summary below them.
-func (s *study) tail(j *messages.Job) []string {
-	f, err := os.Open(filepath.Join(s.folder, "metadata", j.Action+".log"))
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	var lines []string
-	scan := bufio.NewScanner(f)
-	scan.Buffer(make([]byte, 64<<10), 1<<20)
-	for scan.Scan() {
-		line := scan.Text()
-		if strings.Contains(line, "=====JOB SUMMARY=====") {
-			break
-		}
-		if lines = append(lines, withoutTime(line)); len(lines) > tailLines {
-			lines = lines[1:]
-		}
-	}
-	for len(lines) > 0 && strings.TrimSpace(lines[len(lines)-1]) == "" {
-		lines = lines[:len(lines)-1]
-	}
-	return lines
-}
-
-// withoutTime cuts the engine's time stamp off a log line.
-func withoutTime(line string) string {
-	stamp, rest, ok := strings.Cut(line, " ")
-	if !ok {
-		stamp, rest = line, ""
-	}
-	if _, err := time.Parse(time.RFC3339Nano, stamp); err != nil {
-		return line
-	}
-	return rest
-}
-
 // detail returns what a Failure says, without its code.
 func detail(err error) error {
 	var f *messages.Failure
@@ -346,7 +294,9 @@ func workspaceOf(folder string) string {
 		}
 		return '_'
 	}, filepath.Base(folder))
-	return name[:min(len(name), messages.MaxNameLength)]
+	name = name[:min(len(name), messages.MaxNameLength)]
+	if messages.CheckWorkspace(name) != nil {
+		return "study"
+	}
+	return name
 }
-
-var _ staging.Code = (*source)(nil)

@@ -95,3 +95,8 @@ func readProject(path string) ([]byte, error) {
 	}
 	return data, nil
 }
+
+// workingFolder is a study's folder as it lies.
+func workingFolder(folder string) messages.Source {
+	return messages.Source{Repo: folder, Commit: messages.WorkingFolder}
+}

@@ -91,6 +91,9 @@ func Details(j *messages.Job) []string {
 	}
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	if r.Reason != "" {
+		add("stopped: %s", Clean(r.Reason))
+	}
 	if r.ExitCode != 0 {
 		add("exit code %d", r.ExitCode)
 	}
