@@ -84,8 +84,6 @@ func CheckWorkspace(s string) error {
 		return errors.New("Workspace name cannot be blank")
 	case !allOf(s, isWordByte):
 		return errors.New("Invalid workspace name (allowed are alphanumeric, dash and underscore)")
-	case s == "logs":
-		return errors.New("workspace name \"logs\" is taken: the highly sensitive tier keeps the records of jobs there")
 	case len(s) > MaxNameLength:
 		return fmt.Errorf("workspace name is %d bytes long; the limit is %d", len(s), MaxNameLength)
 	}

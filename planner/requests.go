@@ -87,6 +87,9 @@ func (s *session) unreadable(ctx context.Context, place messages.Place, data []b
 	return messages.Park("request: %w", cause)
 }
 
+// recordsFolder lies beside the workspaces (docs/protocol.md, part 6).
+const recordsFolder = "logs"
+
 // CheckRequest reports what is wrong with a valid request as one to this fleet,
 // in the reference's words (controller/create_or_update_jobs.py,
 // validate_rap_create_request). The error is messages.Problems.
@@ -98,6 +101,9 @@ func CheckRequest(cfg Config, req *messages.Request) error {
 	}
 	if req.Database != "" && !slices.Contains(cfg.Databases, req.Database) {
 		bad("Invalid database name '%s', allowed are: %s", req.Database, strings.Join(cfg.Databases, ", "))
+	}
+	if req.Workspace == recordsFolder && !cfg.WorkingFolder {
+		bad("workspace name %q is taken: the highly sensitive tier keeps the records of jobs there", recordsFolder)
 	}
 	if req.Commit == messages.WorkingFolder && !cfg.WorkingFolder {
 		bad("commit %s is for `sluice run` only; name a commit by its 40 hexadecimal digits", messages.Quote(req.Commit))

@@ -275,6 +275,8 @@ func TestRejections(t *testing.T) {
 				[]string{"Action 'nope' not found in project.yaml", "Action 'nor' not found in project.yaml"}},
 			"database and backend": {with(func(r *messages.Request) { r.Backend, r.Database = "ted", "full" }), messages.InvalidRequest,
 				[]string{"Invalid backend 'ted', allowed are: tpp, emis", "Invalid database name 'full', allowed are: default"}},
+			"taken name": {with(func(r *messages.Request) { r.Workspace = "logs" }), messages.InvalidRequest,
+				[]string{`workspace name "logs" is taken: the highly sensitive tier keeps the records of jobs there`}},
 			"repository": {with(func(r *messages.Request) { r.Repo = "/etc" }), messages.InvalidRequest, []string{"Repository URL /etc does not start with https://github.com"}},
 			"commit":     {with(func(r *messages.Request) { r.Commit = strings.Repeat("c", 40) }), messages.InvalidRequest, []string{"Could not find commit on branch 'main': " + strings.Repeat("c", 40)}},
 			"folder":     {with(func(r *messages.Request) { r.Commit = messages.WorkingFolder }), messages.InvalidRequest, nil},

@@ -144,7 +144,7 @@ func TestFlagsHaveVariables(t *testing.T) {
 }
 
 func TestWorkspaceOf(t *testing.T) {
-	for folder, want := range map[string]string{"/a/my-study": "my-study", "/a/my study.v2": "my_study_v2", "/": "_", "/x/logs": "study"} {
+	for folder, want := range map[string]string{"/a/my-study": "my-study", "/a/my study.v2": "my_study_v2", "/": "_"} {
 		if got := workspaceOf(folder); got != want {
 			t.Errorf("workspaceOf(%q) = %q, want %q", folder, got, want)
 		}

@@ -294,9 +294,5 @@ func workspaceOf(folder string) string {
 		}
 		return '_'
 	}, filepath.Base(folder))
-	name = name[:min(len(name), messages.MaxNameLength)]
-	if messages.CheckWorkspace(name) != nil {
-		return "study"
-	}
-	return name
+	return name[:min(len(name), messages.MaxNameLength)]
 }
