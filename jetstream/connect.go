@@ -39,6 +39,7 @@ type Conn struct {
 	mu      sync.Mutex
 	streams map[string]jetstream.Stream
 	waiting map[chan struct{}]bool
+	lost    chan struct{} // closed when the connection of now is lost
 }
 
 // Connect connects and checks that the server can do what is needed. While no
@@ -46,7 +47,7 @@ type Conn struct {
 // file, a certificate, a refused user) is returned at once. Later losses of the
 // connection are mended without end; nothing is buffered meanwhile.
 func Connect(ctx context.Context, o Options) (*Conn, error) {
-	c := &Conn{log: o.Log, waiting: map[chan struct{}]bool{}}
+	c := &Conn{log: o.Log, waiting: map[chan struct{}]bool{}, lost: make(chan struct{})}
 	opts, err := o.nats(c)
 	if err != nil {
 		return nil, err
@@ -130,6 +131,21 @@ func (c *Conn) wake() {
 		default:
 		}
 	}
+}
+
+// cut tells calls that wait for an answer that it will not come.
+func (c *Conn) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.lost)
+	c.lost = make(chan struct{})
+}
+
+// line returns a channel that is closed when the connection of now is lost.
+func (c *Conn) line() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lost
 }
 
 // stream returns a handle, looked up once. A register that somebody opened to

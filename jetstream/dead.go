@@ -119,12 +119,11 @@ func (c *Conn) DropDead(ctx context.Context, seq uint64) error {
 		}
 		return err
 	})
-	var api *jetstream.APIError
-	if errors.As(err, &api) && (api.Code == 404 || api.ErrorCode == codeNoSuchSequence) {
+	if err == nil {
+		return nil
+	}
+	if _, readErr := c.deadFrom(ctx, seq); errors.Is(readErr, jetstream.ErrMsgNotFound) {
 		return fmt.Errorf("dead letter %d: %w", seq, messages.ErrNotFound)
 	}
-	if err != nil {
-		return fmt.Errorf("delete dead letter %d: %w", seq, err)
-	}
-	return nil
+	return fmt.Errorf("delete dead letter %d: %w", seq, err)
 }

@@ -1,10 +1,12 @@
 package jetstream_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -204,5 +206,26 @@ func (f *fleet) awaitExpiry(t testing.TB) {
 		}
 	}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// rawPublish writes a message with headers that no client library would write,
+// and returns when the server has stored it.
+func rawPublish(t testing.TB, f *fleet, subject, header, data string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(f.server.URL(), "nats://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	in := bufio.NewReader(conn)
+	if _, err := in.ReadString('\n'); err != nil { // INFO
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "CONNECT {\"headers\":true,\"verbose\":false}\r\nHPUB %s %d %d\r\n%s%s\r\nPING\r\n", subject, len(header), len(header)+len(data), header, data)
+	for line := ""; !strings.HasPrefix(line, "PONG"); {
+		if line, err = in.ReadString('\n'); err != nil || strings.HasPrefix(line, "-ERR") {
+			t.Fatalf("server says %q, %v", line, err)
+		}
 	}
 }

@@ -41,6 +41,7 @@ func (o Options) nats(c *Conn) ([]nats.Option, error) {
 		nats.PingInterval(10 * time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			c.cut()
 			if !nc.IsClosed() {
 				c.log.Warn().AnErr("cause", err).Msg("connection to NATS lost")
 			}

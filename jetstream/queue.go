@@ -62,7 +62,7 @@ func (q *Queue) Next(ctx context.Context) (*messages.Delivery, error) {
 	defer stop()
 	wait := 50 * time.Millisecond
 	for failures := 0; ; {
-		msg, err := q.ask(ctx, again)
+		msg, err := q.ask(ctx)
 		switch {
 		case err == nil && msg != nil: // even if ctx has ended: the message is ours now
 			return q.delivery(msg), nil
@@ -89,21 +89,21 @@ func (q *Queue) Next(ctx context.Context) (*messages.Delivery, error) {
 	}
 }
 
-// ask asks once, and returns nil for no message. A reconnect breaks the request
-// off: the server that knew of it may be gone, and missing heartbeats tell only
-// after ten seconds.
-func (q *Queue) ask(ctx context.Context, again <-chan struct{}) (msg jetstream.Msg, err error) {
+// ask asks once, and returns nil for no message. A lost connection breaks the
+// request off: the server that knew of it may be gone, and missing heartbeats
+// would tell only after ten seconds.
+func (q *Queue) ask(ctx context.Context) (msg jetstream.Msg, err error) {
 	if !q.c.Connected() {
 		if q.c.nc.IsClosed() {
 			return nil, nats.ErrConnectionClosed
 		}
 		return nil, nats.ErrDisconnected // nats.go leaks a subscription for a pull that it cannot send
 	}
-	consumer, err := q.open(ctx, again)
+	consumer, err := q.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	err = attempt(ctx, again, pull, func(ctx context.Context) error {
+	err = q.c.attempt(ctx, pull, func(ctx context.Context) error {
 		msg, err = consumer.Next(jetstream.FetchContext(ctx))
 		return err
 	})
@@ -114,14 +114,14 @@ func (q *Queue) ask(ctx context.Context, again <-chan struct{}) (msg jetstream.M
 }
 
 // open looks the consumer up, once until something fails.
-func (q *Queue) open(ctx context.Context, again <-chan struct{}) (consumer jetstream.Consumer, err error) {
+func (q *Queue) open(ctx context.Context) (consumer jetstream.Consumer, err error) {
 	q.mu.Lock()
 	consumer = q.handle
 	q.mu.Unlock()
 	if consumer != nil {
 		return consumer, nil
 	}
-	err = attempt(ctx, again, callTimeout, func(ctx context.Context) error {
+	err = q.c.attempt(ctx, callTimeout, func(ctx context.Context) error {
 		consumer, err = q.c.js.Consumer(ctx, q.stream, q.consumer)
 		return err
 	})

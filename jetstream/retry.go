@@ -14,25 +14,23 @@ import (
 const (
 	codeInsufficientResources = 10023 // the store or the account is full
 	codeStreamStoreFailed     = 10077 // a limit of the stream was reached
-	codeNoSuchSequence        = 10043 // in a delete
 )
 
 // retry makes a call, bounded in time, again and again while no server answers
 // it, until ctx ends.
 func (c *Conn) retry(ctx context.Context, call func(context.Context) error) error {
-	again, stop := c.Reconnected()
-	defer stop()
-	return c.insist(ctx, again, func(ctx context.Context) error { return attempt(ctx, again, callTimeout, call) })
+	return c.insist(ctx, func(ctx context.Context) error { return c.attempt(ctx, callTimeout, call) })
 }
 
-// attempt makes a call that is broken off after a time, or by a reconnect: the
-// answer was on the lost connection. It says then that nobody answered.
-func attempt(ctx context.Context, again <-chan struct{}, limit time.Duration, call func(context.Context) error) error {
+// attempt makes a call that is broken off after a time, or when the connection
+// is lost on which its answer would come. It says then that nobody answered.
+func (c *Conn) attempt(ctx context.Context, limit time.Duration, call func(context.Context) error) error {
+	lost := c.line()
 	callCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	go func() {
 		select {
-		case <-again:
+		case <-lost:
 			cancel()
 		case <-callCtx.Done():
 		}
@@ -44,8 +42,11 @@ func attempt(ctx context.Context, again <-chan struct{}, limit time.Duration, ca
 	return err
 }
 
-// insist makes a call that bounds itself. A reconnect cuts a pause short.
-func (c *Conn) insist(ctx context.Context, again <-chan struct{}, call func(context.Context) error) error {
+// insist makes a call that bounds itself, again and again while no server
+// answers it. A reconnect cuts a pause short.
+func (c *Conn) insist(ctx context.Context, call func(context.Context) error) error {
+	again, stop := c.Reconnected()
+	defer stop()
 	wait := 50 * time.Millisecond
 	for tries := 1; ; tries++ {
 		err := nats.ErrDisconnected

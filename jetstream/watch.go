@@ -22,9 +22,7 @@ const batch = 500
 // reads, so whoever acts on it compares and sets.
 func (r Register[T, P]) All(ctx context.Context, filter string, handle func(messages.Entry[T])) error {
 	seen := map[string]messages.Revision{} // a second try begins at the beginning
-	again, stop := r.c.Reconnected()
-	defer stop()
-	err := r.c.insist(ctx, again, func(ctx context.Context) error {
+	err := r.c.insist(ctx, func(ctx context.Context) error {
 		return r.scan(ctx, filter, func(f Followed) {
 			entry, ok := r.entry(f)
 			if !ok || entry.Value == nil || seen[entry.Key] >= entry.Revision {
@@ -62,7 +60,7 @@ func (r Register[T, P]) scan(ctx context.Context, filter string, handle func(Fol
 		}
 		list, err := consumer.FetchNoWait(batch)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errMissed, err)
 		}
 		before := got
 		for msg := range list.Messages() {
@@ -76,8 +74,8 @@ func (r Register[T, P]) scan(ctx context.Context, filter string, handle func(Fol
 			pending = meta.NumPending
 			handle(Followed{Subject: msg.Subject(), Data: msg.Data(), Sequence: meta.Sequence.Stream, At: meta.Timestamp, header: msg.Headers()})
 		}
-		if err := list.Error(); err != nil {
-			return err
+		if err := list.Error(); err != nil { // the server stops, or the consumer is gone
+			return fmt.Errorf("%w: %w", errMissed, err)
 		}
 		if got > before {
 			empty = 0
@@ -99,7 +97,7 @@ func (c *Conn) behind(ctx context.Context, consumer jetstream.Consumer, delivere
 	defer cancel()
 	info, err := consumer.Info(ctx)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%w: %w", errMissed, err)
 	}
 	if info.Delivered.Consumer != delivered {
 		return 0, errMissed

@@ -1,0 +1,196 @@
+package jetstream_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	njs "github.com/nats-io/nats.go/jetstream"
+
+	"sluice/jetstream"
+	"sluice/jetstream/jetstreamtest"
+	"sluice/messages"
+)
+
+// TestActionIsQueuedOnce: a subject of SLUICE_ACTIONS holds one message.
+func TestActionIsQueuedOnce(t *testing.T) {
+	t.Parallel()
+	c := jetstreamtest.Conn(t)
+	a := action(1)
+	publish(t, c, a)
+	if err := c.Publish(t.Context(), a.Subject(), a, ""); !errors.Is(err, messages.ErrQueued) {
+		t.Errorf("second Publish: %v, want ErrQueued", err)
+	}
+	if err := c.PurgeAction(t.Context(), a.Subject()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.PurgeAction(t.Context(), a.Subject()); err != nil {
+		t.Errorf("PurgeAction of one that is gone: %v", err)
+	}
+	publish(t, c, a)
+}
+
+// TestFullStream: a stream that is full says so, and the others go on.
+func TestFullStream(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	for _, tc := range []struct {
+		stream string
+		m      interface {
+			messages.Message
+			Subject() string
+		}
+		limit func(*njs.StreamConfig)
+	}{
+		{jetstream.Actions, action(1), func(c *njs.StreamConfig) { c.MaxMsgs = 1 }},
+		{jetstream.Files, files(1), func(c *njs.StreamConfig) { c.MaxBytes = 1 }},
+	} {
+		config := f.stream(t, tc.stream).Config
+		tc.limit(&config)
+		if _, err := f.js.UpdateStream(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+		if tc.stream == jetstream.Actions {
+			publish(t, f.Conn, action(2))
+		}
+		err := f.Publish(t.Context(), tc.m.Subject(), tc.m, "")
+		if !errors.Is(err, messages.ErrFull) || errors.Is(err, messages.ErrQueued) {
+			t.Errorf("Publish to a full %s: %v, want ErrFull", tc.stream, err)
+		}
+	}
+	publish(t, f.Conn, request(1))
+	config := f.stream(t, "KV_SLUICE_JOBS").Config
+	config.MaxBytes = 1
+	if _, err := f.js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.LatestRegister().Create(t.Context(), messages.LatestKey("test", "ws", "a"), &messages.Latest{Action: "a"}); !errors.Is(err, messages.ErrFull) {
+		t.Errorf("Create in a full register: %v, want ErrFull", err)
+	}
+}
+
+// TestPublishAcrossRestart: who publishes while the server is away is done when
+// it is back; each message is stored once.
+func TestPublishAcrossRestart(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	const n = 20
+	published := make(chan error, n)
+	for i := range n {
+		go func() {
+			published <- f.Publish(context.WithoutCancel(t.Context()), files(i).Subject(), files(i), "")
+		}()
+	}
+	f.restart(t)
+	for range n {
+		if err := <-published; err != nil {
+			t.Errorf("Publish: %v", err)
+		}
+	}
+	if got, err := f.Count(t.Context(), jetstream.Files, "sluice.files.test.>"); err != nil || got != n {
+		t.Errorf("%d messages are stored, %v; want %d", got, err, n)
+	}
+
+	f.server.Stop()
+	ctx, stop := context.WithCancel(t.Context())
+	go func() {
+		published <- f.Publish(ctx, request(1).Subject(), request(1), "")
+	}()
+	f.lines.await(t, "NATS does not answer")
+	stop()
+	if err := <-published; !errors.Is(err, context.Canceled) {
+		t.Errorf("Publish that was given up: %v, want Canceled", err)
+	}
+	f.restart(t)
+	publish(t, f.Conn, request(2))
+	if got, err := f.Count(t.Context(), jetstream.Requests, ""); err != nil || got != 1 {
+		t.Errorf("%d requests are stored, %v; want 1: what was given up is not sent later", got, err)
+	}
+}
+
+// TestDedupe: an id saves a copy of what is still there. It is forgotten for
+// what was removed when the server restarts, which costs a repeat, no more.
+func TestDedupe(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	send := func() uint64 {
+		if err := f.Publish(t.Context(), files(1).Subject(), files(1), "files/1"); err != nil {
+			t.Fatalf("Publish: %v", err)
+		}
+		return f.stream(t, jetstream.Files).State.LastSeq
+	}
+	if first, second := send(), send(); first != second {
+		t.Errorf("the same id was stored at %d and %d, want one", first, second)
+	}
+	if err := next(t, f.filesQueue()).Settle(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	before := send()
+	f.restart(t)
+	if after := send(); after != before+1 {
+		t.Errorf("after a restart the id of a removed message is known (%d, then %d): the reason for registers is gone", before, after)
+	}
+}
+
+// TestPublishInvalid: what breaks its rules never reaches the server.
+func TestPublishInvalid(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	bad := files(1)
+	bad.Attempt = 0
+	if err := f.Publish(t.Context(), bad.Subject(), bad, ""); err == nil {
+		t.Error("Publish of invalid files went through")
+	}
+	if err := f.Send("sluice.control.test.w", &messages.Control{Kind: "?"}); err == nil {
+		t.Error("Send of an invalid control message went through")
+	}
+	if err := f.Park(t.Context(), bad.Subject(), bad, "test", "no reason"); err == nil {
+		t.Error("Park of invalid files went through")
+	}
+	if n := f.stream(t, jetstream.Files).State.LastSeq + f.stream(t, jetstream.Dead).State.LastSeq; n != 0 {
+		t.Errorf("%d messages were stored, want none", n)
+	}
+}
+
+// TestControls hears its own worker's messages, drops what cannot be read, and
+// comes back after a restart.
+func TestControls(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	ctx, stop := context.WithCancel(t.Context())
+	heard := make(chan messages.ControlKind, 100)
+	listening := make(chan error, 1)
+	go func() {
+		listening <- jetstream.Controls{Conn: f.Conn, Backend: "test", Worker: "w1"}.Listen(ctx, func(c *messages.Control) { heard <- c.Kind })
+	}()
+	subject := messages.ControlSubject("test", "w1")
+	say := func(kind messages.ControlKind) { // a control message may be lost: until it is heard
+		for {
+			_ = f.nc.Publish(subject, []byte("poison"))
+			_ = f.Send(messages.ControlSubject("test", "w2"), &messages.Control{Kind: messages.ControlStop, Job: job(1)})
+			_ = f.Send(subject, &messages.Control{Kind: kind})
+			if err := f.nc.Flush(); err != nil && !errors.Is(err, nats.ErrConnectionReconnecting) {
+				t.Errorf("flush: %v", err)
+			}
+			select {
+			case got := <-heard:
+				if got == kind {
+					return
+				}
+				if got == messages.ControlStop {
+					t.Error("heard what was said to another worker")
+				}
+			default:
+			}
+		}
+	}
+	say(messages.ControlDrain)
+	f.restart(t)
+	say(messages.ControlOpen)
+	f.lines.await(t, "control message cannot be read")
+	stop()
+	if err := <-listening; err != nil {
+		t.Errorf("Listen: %v", err)
+	}
+}
