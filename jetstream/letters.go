@@ -121,9 +121,12 @@ func ours(key string) bool {
 	return strings.HasPrefix(key, "nats-") || strings.HasPrefix(key, "sluice-")
 }
 
-// writable reports whether nats.go sends a header of this name. It reads more.
+// writable reports whether nats.go sends a header of this name: a token of RFC
+// 9110. It reads more, and would refuse the whole letter.
 func writable(key string) bool {
-	return key != "" && !strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r == ':' || r > '~' })
+	return key != "" && !strings.ContainsFunc(key, func(r rune) bool {
+		return r <= ' ' || r > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	})
 }
 
 // oneLine makes a sentence fit for a header's value.
