@@ -2,11 +2,10 @@ package jetstream_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,6 +47,11 @@ func cluster(t *testing.T) []*server.Server {
 		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 		servers[i] = s
 	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !slices.ContainsFunc(servers, (*server.Server).JetStreamIsLeader) {
+		<-tick.C
+	}
 	return servers
 }
 
@@ -61,18 +65,12 @@ func TestCluster(t *testing.T) {
 		urls[i] = s.ClientURL()
 	}
 	c := connect(t, jetstream.Options{URL: strings.Join(urls, ","), Log: zerolog.Nop()})
-	_, js := raw(t, strings.Join(urls, ","))
+	nc, js := raw(t, strings.Join(urls, ","))
 	topology := jetstreamtest.Topology()
 	topology.Replicas = 3
 	topology.Backends = map[string][]string{"test": {"default"}}
-	for { // a young cluster elects its leader first
-		err := c.Provision(t.Context(), topology)
-		if err == nil {
-			break
-		}
-		if t.Context().Err() != nil {
-			t.Fatalf("Provision: %v", err)
-		}
+	if err := c.Provision(t.Context(), topology); err != nil {
+		t.Fatalf("Provision: %v", err)
 	}
 	if diffs, err := c.Check(t.Context(), topology); err != nil || len(diffs) > 0 {
 		t.Errorf("Check = %v, %v; want none", diffs, err)
@@ -106,17 +104,16 @@ func TestCluster(t *testing.T) {
 	// Messages flow all the while.
 	const messagesInAll = 60
 	ctx, stop := context.WithCancel(t.Context())
-	var seen atomic.Int32
 	handled := map[string]bool{}
 	received := make(chan error, 1)
-	half := make(chan struct{})
+	half := make(chan struct{}, messagesInAll)
 	go func() {
 		q := c.Queue(jetstream.Files, jetstream.PersisterConsumer("test"), "persister")
 		received <- q.Receive(ctx, func(_ context.Context, d *messages.Delivery) error {
 			handled[d.Subject] = true
-			switch seen.Store(int32(len(handled))); len(handled) {
+			switch len(handled) {
 			case messagesInAll / 2:
-				close(half)
+				half <- struct{}{}
 			case messagesInAll:
 				stop()
 			}
@@ -127,17 +124,19 @@ func TestCluster(t *testing.T) {
 		publish(t, c, files(n))
 	}
 	<-half
-	for _, stream := range []string{jetstream.Files, "KV_SLUICE_LEASES"} {
-		s, err := js.Stream(t.Context(), stream)
-		if err != nil {
-			t.Fatal(err)
+	for _, resign := range []string{"STREAM.LEADER.STEPDOWN.SLUICE_FILES", "CONSUMER.LEADER.STEPDOWN.SLUICE_FILES.persister-test"} {
+		if _, err := nc.RequestWithContext(t.Context(), "$JS.API."+resign, nil); err != nil {
+			t.Fatalf("%s: %v", resign, err)
 		}
-		leader := s.CachedInfo().Cluster.Leader
-		for _, ns := range servers {
-			if ns.Name() == leader && ns.Running() && running(servers) == len(servers) {
-				ns.Shutdown()
-				ns.WaitForShutdown()
-			}
+	}
+	s, err := js.Stream(t.Context(), "KV_SLUICE_LEASES")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ns := range servers {
+		if ns.Name() == s.CachedInfo().Cluster.Leader {
+			ns.Shutdown()
+			ns.WaitForShutdown()
 		}
 	}
 	write(100)
@@ -148,27 +147,10 @@ func TestCluster(t *testing.T) {
 		t.Errorf("Receive: %v", err)
 	}
 	count := 0
-	for { // a scan may meet a stream without a leader
-		count = 0
-		err := leases.All(t.Context(), "", func(messages.Entry[messages.Lease]) { count++ })
-		if err == nil {
-			break
-		}
-		if errors.Is(err, context.Canceled) {
-			t.Fatal(err)
-		}
+	if err := leases.All(t.Context(), "", func(messages.Entry[messages.Lease]) { count++ }); err != nil {
+		t.Fatalf("All: %v", err)
 	}
 	if count != 101 {
 		t.Errorf("All = %d leases, want 101", count)
 	}
-}
-
-func running(servers []*server.Server) int {
-	n := 0
-	for _, s := range servers {
-		if s.Running() {
-			n++
-		}
-	}
-	return n
 }

@@ -27,7 +27,7 @@ const MinServer = "2.11.0"
 const minPayload = messages.MaxPayload + 48<<10
 
 // callTimeout bounds one request to the server.
-const callTimeout = 10 * time.Second
+const callTimeout = 5 * time.Second
 
 // A Conn is a connection to the fleet's server.
 type Conn struct {

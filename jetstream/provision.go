@@ -32,25 +32,25 @@ func (c *Conn) Provision(ctx context.Context, t Topology) error {
 }
 
 func (c *Conn) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*callTimeout) // a cluster elects a leader first
-	defer cancel()
-	have, err := c.js.Stream(ctx, want.Name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		_, err = c.js.CreateStream(ctx, want)
+	return c.retry(ctx, func(ctx context.Context) error { // a cluster may have to elect a leader first
+		have, err := c.js.Stream(ctx, want.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			_, err = c.js.CreateStream(ctx, want)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		info := have.CachedInfo()
+		if len(streamDiffs(want, info.Config)) == 0 {
+			return nil
+		}
+		if err := refuseLoss(want, info); err != nil {
+			return err
+		}
+		_, err = c.js.UpdateStream(ctx, merge(want, info.Config))
 		return err
-	}
-	if err != nil {
-		return err
-	}
-	info := have.CachedInfo()
-	if len(streamDiffs(want, info.Config)) == 0 {
-		return nil
-	}
-	if err := refuseLoss(want, info); err != nil {
-		return err
-	}
-	_, err = c.js.UpdateStream(ctx, merge(want, info.Config))
-	return err
+	})
 }
 
 // refuseLoss reports a change that the server would make by deleting messages,
@@ -93,25 +93,25 @@ func merge(want, have jetstream.StreamConfig) jetstream.StreamConfig {
 }
 
 func (c *Conn) ensureConsumer(ctx context.Context, want consumer) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*callTimeout)
-	defer cancel()
-	have, err := c.js.Consumer(ctx, want.stream, want.config.Durable)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		_, err = c.js.CreateConsumer(ctx, want.stream, want.config)
-		return err
-	}
-	if err != nil {
-		return err
-	}
-	if len(consumerDiffs("", want.config, have.CachedInfo().Config)) == 0 {
+	return c.retry(ctx, func(ctx context.Context) error {
+		have, err := c.js.Consumer(ctx, want.stream, want.config.Durable)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			_, err = c.js.CreateConsumer(ctx, want.stream, want.config)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		if len(consumerDiffs("", want.config, have.CachedInfo().Config)) == 0 {
+			return nil
+		}
+		config := want.config
+		config.Metadata = have.CachedInfo().Config.Metadata
+		if _, err = c.js.UpdateConsumer(ctx, want.stream, config); err != nil {
+			return fmt.Errorf("%w; `nats consumer rm %s %s` and provisioning again makes it anew, which delivers once more what was not acknowledged", err, want.stream, want.config.Durable)
+		}
 		return nil
-	}
-	config := want.config
-	config.Metadata = have.CachedInfo().Config.Metadata
-	if _, err = c.js.UpdateConsumer(ctx, want.stream, config); err != nil {
-		return fmt.Errorf("%w; `nats consumer rm %s %s` and provisioning again makes it anew, which delivers once more what was not acknowledged", err, want.stream, want.config.Durable)
-	}
-	return nil
+	})
 }
 
 // hint adds to the server's words what to do.
@@ -121,13 +121,13 @@ func hint(err error) error {
 		return err
 	}
 	switch api.ErrorCode {
-	case 10047, codeInsufficientResources: // storage
+	case 10047, codeInsufficientResources:
 		return fmt.Errorf("%w: the server's store is smaller than what the streams may take together; give them less, or the server more (max_file)", err)
-	case 10065: // subjects
+	case 10065:
 		return fmt.Errorf("%w: another stream takes the same subjects; `nats stream find --subject 'sluice.>'` names it", err)
-	case 10074: // replicas
+	case 10074:
 		return fmt.Errorf("%w: a single server keeps one replica", err)
-	case 10005: // peers
+	case 10005:
 		return fmt.Errorf("%w: the cluster has fewer servers than replicas are wanted", err)
 	}
 	return err

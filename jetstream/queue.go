@@ -51,6 +51,9 @@ func (c *Conn) Queue(stream, consumer, by string, opts ...QueueOption) *Queue {
 	return q
 }
 
+// settleTimeout bounds settling. What takes longer is delivered again.
+const settleTimeout = 30 * time.Second
+
 // pull is how long one request for a message waits at the server.
 const pull = 30 * time.Second
 
@@ -201,7 +204,7 @@ func (q *Queue) delivery(msg jetstream.Msg) *messages.Delivery {
 
 // settle acknowledges, parks or gives back one message.
 func (q *Queue) settle(ctx context.Context, msg jetstream.Msg, tries int, err error) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	var parked *messages.Parked
 	switch {
