@@ -147,6 +147,9 @@ func (cmd *runCommand) build(a *app, s *study, own string, log zerolog.Logger) e
 	if cfg.UID != os.Geteuid() {
 		tiers.Rename = false // what a container's user owns is copied, so that it becomes this user's
 	}
+	// This is the only planner here: after a kill, the next one need not wait long
+	// for the leader's key of the last.
+	plans.LeaderTTL, plans.LeaderRenew = 2*time.Second, 500*time.Millisecond
 	p, err := newPlanner(s.conn, plans, src, folderOutputs{folder: s.folder, records: tiers.Logs}, log)
 	if err != nil {
 		return err
