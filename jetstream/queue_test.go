@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 
+	njs "github.com/nats-io/nats.go/jetstream"
+
 	"sluice/jetstream"
 	"sluice/jetstream/jetstreamtest"
 	"sluice/messages"
@@ -165,7 +167,7 @@ func TestParkedMessagesBlockNothing(t *testing.T) {
 		if n%(poisonous/good) == 0 {
 			data = "good"
 		}
-		if _, err := f.js.PublishAsync(fmt.Sprintf("sluice.files.test.ws.job%d", n), []byte(data)); err != nil {
+		if _, err := f.js.PublishAsync(fmt.Sprintf("sluice.files.test.ws.job%d", n), []byte(data), njs.WithStallWait(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		if n%1000 == 0 {

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
+
+	njs "github.com/nats-io/nats.go/jetstream"
 
 	"sluice/jetstream"
 	"sluice/jetstream/jetstreamtest"
@@ -156,7 +159,7 @@ func TestWatchStops(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	for n := range 600 {
-		if _, err := f.js.PublishAsync("$KV.SLUICE_FLEET.setting."+fmt.Sprint(n), []byte(`{"schema":1}`)); err != nil {
+		if _, err := f.js.PublishAsync("$KV.SLUICE_FLEET.setting."+fmt.Sprint(n), []byte(`{"schema":1}`), njs.WithStallWait(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
