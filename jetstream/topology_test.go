@@ -3,6 +3,7 @@ package jetstream_test
 import (
 	"fmt"
 	"maps"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -120,9 +121,16 @@ func streamConsumers(t testing.TB, f *fleet, stream string) map[*njs.ConsumerCon
 // TestRows: what people read of the topology is complete.
 func TestRows(t *testing.T) {
 	t.Parallel()
+	doc, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
 	kinds := map[string]int{}
 	for _, row := range jetstreamtest.Topology().Rows() {
 		kinds[row.Kind]++
+		if row.Kind != "consumer" && !strings.Contains(string(doc), row.Name) {
+			t.Errorf("doc.go leaves out %s", row.Name)
+		}
 		if row.Name == "" || row.Keeps == "" || row.Why == "" || row.Subjects == "" && row.Name != jetstream.PlannerConsumer {
 			t.Errorf("a row is not complete: %+v", row)
 		}
