@@ -5,7 +5,7 @@ GO ?= go
 
 .PHONY: help
 help: ## print this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/sluice
@@ -26,6 +26,10 @@ demo: build ## run the demonstration study from end to end
 	@examples/images.sh
 	@cd examples/penguins && SLUICE_IMAGE_PREFIX=sluice-demo/ ../../bin/sluice run $(DEMO)
 
+.PHONY: docs
+docs: ## write what is generated in docs/
+	$(GO) generate ./internal/fault
+
 .PHONY: lint
 lint: ## formatting, vet and staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go') | tee /dev/stderr)" || { echo "run: gofmt -w ."; exit 1; }
@@ -36,7 +40,21 @@ lint: ## formatting, vet and staticcheck
 test: build tools ## everything: lint, unit, service and end-to-end tests, with the race detector
 	@bin/sluice doctor --only engine
 	@$(MAKE) --no-print-directory lint
-	$(GO) test -race -timeout 20m ./...
+	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /e2e)
+	$(GO) test -race -timeout 20m -p 1 ./e2e/... # each has fleets of its own: one after another
+
+.PHONY: unprotected
+unprotected: ## take the protection behind each fault point out: its test must fail
+	$(GO) test -count=1 -timeout 30m ./e2e/reliability -without-protection -v
+
+SEED ?= 0
+JOBS ?= 300
+BUDGET ?= 10m
+.PHONY: chaos
+chaos: tools ## a fleet in a storm of faults, compared with a calm one: SEED=… JOBS=… BUDGET=… repeat a run
+	$(GO) build -trimpath -tags faults -o bin/sluice-faults .
+	@bin/sluice-faults doctor --only engine
+	$(GO) run ./e2e/chaos -seed $(SEED) -jobs $(JOBS) -budget $(BUDGET)
 
 .PHONY: clean
 clean: ## remove what the build and the demonstration made

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"sluice/internal/needs"
 )
 
 // TestSettings: each variable of the example settings is one that the command
@@ -18,8 +20,8 @@ func TestSettings(t *testing.T) {
 	if err != nil || len(sources) == 0 {
 		t.Fatalf("no sources of the command line: %v", err)
 	}
-	known := map[string]bool{"FULL_DATABASE_URL": true, "SLICE_DATABASE_URL": true, "DUMMY_DATABASE_URL": true, "PRIVATE_REPO_ACCESS_TOKEN": true}
-	tag := regexp.MustCompile(`env:"([A-Z0-9_]+)"`)
+	known := map[string]bool{"CLIENT_TOKENS": true}
+	tag := regexp.MustCompile(`"([A-Z][A-Z0-9_]+)"`) // of a flag, or read by its name
 	for _, file := range sources {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -30,8 +32,8 @@ func TestSettings(t *testing.T) {
 		}
 	}
 	settings, err := filepath.Glob("settings/*.env")
-	if err != nil || len(settings) != 3 {
-		t.Fatalf("settings = %v, %v; want three files", settings, err)
+	if err != nil || len(settings) != 4 {
+		t.Fatalf("settings = %v, %v; want four files", settings, err)
 	}
 	variable := regexp.MustCompile(`(?m)^#?([A-Z0-9_]+)=`)
 	for _, file := range settings {
@@ -40,9 +42,40 @@ func TestSettings(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range variable.FindAllStringSubmatch(string(text), -1) {
-			if !known[m[1]] {
+			ofBackend := strings.TrimPrefix(strings.TrimPrefix(m[1], "TPP_"), "EMIS_")
+			if !known[m[1]] && !known[ofBackend] {
 				t.Errorf("%s sets %s, which no command reads", file, m[1])
 			}
+		}
+	}
+}
+
+// TestBackends: the example of a second backend is the first one's, with its
+// name, as accounts.conf says that one is made.
+func TestBackends(t *testing.T) {
+	tpp, err := os.ReadFile("nats/backend-tpp.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	emis, err := os.ReadFile("nats/backend-emis.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := strings.NewReplacer("tpp", "emis", "TPP", "EMIS").Replace(string(tpp)); string(emis) != want {
+		t.Error("backend-emis.conf differs from backend-tpp.conf in more than the name")
+	}
+}
+
+// TestSynced: each server's configuration has every write on the disk before it
+// is acknowledged.
+func TestSynced(t *testing.T) {
+	for _, name := range []string{"nats/one.conf", "nats/cluster.conf"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !regexp.MustCompile(`(?m)^\s*sync_interval: always\b`).Match(text) {
+			t.Errorf("%s does not sync every write", name)
 		}
 	}
 }
@@ -51,11 +84,11 @@ func TestSettings(t *testing.T) {
 func TestUnits(t *testing.T) {
 	verify, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		t.Skip("skipped: systemd-analyze is not here, so the units cannot be verified")
+		needs.Missing(t, "systemd-analyze is not here, so the units cannot be verified")
 	}
 	units, err := filepath.Glob("systemd/*.service")
-	if err != nil || len(units) != 3 {
-		t.Fatalf("units = %v, %v; want three files", units, err)
+	if err != nil || len(units) != 4 {
+		t.Fatalf("units = %v, %v; want four files", units, err)
 	}
 	for _, unit := range units {
 		out, _ := exec.Command(verify, "verify", unit).CombinedOutput()

@@ -19,11 +19,12 @@ import (
 	"sluice/internal/cli"
 )
 
-// prefix names the images of these tests; they are removed at the end.
-const prefix = "sluice-e2e/"
+// prefix names the images of these tests, which are removed at the end: another
+// run on the same engine removes its own.
+var prefix = fmt.Sprintf("sluice-e2e-%d/", os.Getpid())
 
 func TestMain(m *testing.M) {
-	testscript.Main(withImages{m}, map[string]func(){"sluice": cli.Main})
+	testscript.Main(withImages{m}, map[string]func(){"sluice": cli.Main, "api": apiMain})
 }
 
 // withImages provides the images, and takes them and what is left away.
@@ -35,11 +36,14 @@ func (w withImages) Run() int {
 		return 1
 	}
 	code := w.m.Run()
+	if built != "" {
+		_ = os.RemoveAll(built)
+	}
 	if left, err := exec.Command("docker", "ps", "-a", "--filter", "name=sluice-", "--format", "{{.Image}} {{.Names}}").Output(); err != nil || strings.Contains(string(left), prefix) {
 		fmt.Fprintf(os.Stderr, "e2e: containers were left behind (%v):\n%s", err, left)
 		code = 1
 	}
-	for _, name := range []string{"awk:v1", "sh:v1"} {
+	for _, name := range allImages() {
 		if out, err := exec.Command("docker", "image", "rm", "-f", prefix+name).CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "e2e: image %s could not be removed: %s", prefix+name, out)
 		}
@@ -54,7 +58,7 @@ func images() error {
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
-	return nil
+	return makeStandIns()
 }
 
 func TestScripts(t *testing.T) {
@@ -67,6 +71,10 @@ func TestScripts(t *testing.T) {
 			t.Fatalf("%s is not there: run `make tools` first", filepath.Join("bin", tool))
 		}
 	}
+	faults, err := faultsBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
 	deploy, err := filepath.Abs("../deploy")
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +83,11 @@ func TestScripts(t *testing.T) {
 		Dir:           "testdata",
 		UpdateScripts: os.Getenv("UPDATE") != "",
 		Setup: func(env *testscript.Env) error {
-			env.Setenv("PATH", env.Getenv("PATH")+string(os.PathListSeparator)+bin)
+			// Other users, of which some scripts have several, come by here.
+			if err := os.Chmod(filepath.Dir(env.WorkDir), 0o711); err != nil {
+				return err
+			}
+			env.Setenv("PATH", env.Getenv("PATH")+string(os.PathListSeparator)+bin+string(os.PathListSeparator)+filepath.Dir(faults))
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("DEPLOY", deploy)
 			env.Setenv("SLUICE_IMAGE_PREFIX", prefix)
@@ -86,7 +98,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"repo": makeRepo, "await": await, "setenv": setenv, "eventually": eventually,
+			"repo": makeRepo, "await": await, "setenv": setenv, "eventually": eventually, "network": makeNetwork, "database": makeDatabase,
 		},
 	})
 }
@@ -144,10 +156,10 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// poll tries until it works, at most for a minute: how long another
+// poll tries until it works, at most for three minutes: how long another
 // process takes is not ours to know.
 func poll(ts *testscript.TestScript, try func() error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

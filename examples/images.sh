@@ -21,6 +21,7 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/root/bin" "$work/root/tmp" "$work/root/workspace" "$work/root/etc"
+chmod 1777 "$work/root/tmp" # some engines give a mount the mode of what it covers
 printf 'root:x:0:0:root:/:/bin/sh\nstudy:x:10000:10000:study:/tmp:/bin/sh\n' >"$work/root/etc/passwd"
 
 static() { # is this a busybox that runs with nothing around it?

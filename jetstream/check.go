@@ -28,7 +28,7 @@ func (c *Conn) Check(ctx context.Context, t Topology) ([]Difference, error) {
 	var diffs []Difference
 	for _, want := range t.streams() {
 		var have jetstream.Stream
-		err := c.retry(ctx, func(ctx context.Context) (err error) {
+		err := c.patiently(ctx, "stream "+want.Name, func(ctx context.Context) (err error) {
 			have, err = c.js.Stream(ctx, want.Name)
 			return err
 		})
@@ -44,7 +44,7 @@ func (c *Conn) Check(ctx context.Context, t Topology) ([]Difference, error) {
 	for _, want := range t.consumers() {
 		what := fmt.Sprintf("consumer %s of %s", want.config.Durable, want.stream)
 		var have jetstream.Consumer
-		err := c.retry(ctx, func(ctx context.Context) (err error) {
+		err := c.patiently(ctx, what, func(ctx context.Context) (err error) {
 			have, err = c.js.Consumer(ctx, want.stream, want.config.Durable)
 			return err
 		})
@@ -92,7 +92,7 @@ func streamDiffs(want, have jetstream.StreamConfig) []Difference {
 	d.add("sealed", have.Sealed, want.Sealed)
 	d.add("mirror", have.Mirror != nil, want.Mirror != nil)
 	d.add("sources", len(have.Sources), len(want.Sources))
-	d.add("republish", have.RePublish != nil, want.RePublish != nil)
+	d.add("republish", repeats(have.RePublish), repeats(want.RePublish))
 	d.add("subject_transform", have.SubjectTransform != nil, want.SubjectTransform != nil)
 	d.add("allow_direct", have.AllowDirect, want.AllowDirect)
 	d.add("allow_msg_ttl", have.AllowMsgTTL, want.AllowMsgTTL)
@@ -122,6 +122,13 @@ func consumerDiffs(what string, want, have jetstream.ConsumerConfig) []Differenc
 	d.add("mem_storage", have.MemoryStorage, want.MemoryStorage)
 	d.add("priority_policy", have.PriorityPolicy, want.PriorityPolicy)
 	return d.list
+}
+
+func repeats(r *jetstream.RePublish) string {
+	if r == nil {
+		return "nothing"
+	}
+	return fmt.Sprintf("%s on %s, headers only %t", r.Source, r.Destination, r.HeadersOnly)
 }
 
 // unlimited writes a bound: the server has -1 where a configuration has none.

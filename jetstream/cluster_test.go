@@ -2,6 +2,7 @@ package jetstream_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -153,4 +154,39 @@ func TestCluster(t *testing.T) {
 	if count != 101 {
 		t.Errorf("All = %d leases, want 101", count)
 	}
+}
+
+// TestProvisionWaits: a cluster without a leader is waited for, as is one that
+// has not heard of enough servers yet, and what is waited for is said.
+func TestProvisionWaits(t *testing.T) {
+	t.Parallel()
+	servers := cluster(t)
+	wait := func(replicas int, says string) error {
+		t.Helper()
+		lines := newLogLines()
+		c := connect(t, jetstream.Options{URL: servers[0].ClientURL(), Log: zerolog.New(lines)})
+		topology := jetstreamtest.Topology()
+		topology.Replicas = replicas
+		ctx, giveUp := context.WithCancel(t.Context())
+		defer giveUp()
+		ended := make(chan error, 1)
+		go func() { ended <- c.Provision(ctx, topology) }()
+		lines.await(t, says)
+		lines.await(t, "waiting for the server; one of a cluster answers when more than half of its servers run")
+		lines.await(t, "stream SLUICE_REQUESTS")
+		giveUp()
+		err := <-ended
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("Provision: %v, want that it was given up", err)
+		}
+		return err
+	}
+	if err := wait(5, "it has not heard of enough servers yet"); !strings.Contains(fmt.Sprint(err), "fewer servers than replicas are wanted") {
+		t.Errorf("Provision with five replicas: %v", err)
+	}
+	for _, s := range servers[1:] {
+		s.Shutdown()
+		s.WaitForShutdown()
+	}
+	_ = wait(1, "SLUICE_REQUESTS")
 }

@@ -64,7 +64,13 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		if wait == 100*time.Millisecond && ctx.Err() == nil && transient(err) {
 			c.log.Warn().Err(err).Str("url", shown).Msg("NATS cannot be reached; waiting for it")
 		}
-		if !transient(err) || !pause(ctx, wait) {
+		if !transient(err) {
+			return nil, fmt.Errorf("connect to NATS at %s: %w", shown, err)
+		}
+		if !pause(ctx, wait) {
+			if errors.Is(ctx.Err(), context.Canceled) { // nobody waits any more
+				err = fmt.Errorf("%w (%w)", err, ctx.Err())
+			}
 			return nil, fmt.Errorf("connect to NATS at %s: %w", shown, err)
 		}
 	}

@@ -34,6 +34,12 @@ func configuredServer(t testing.TB, config string) (url string) {
 	if err != nil {
 		t.Fatalf("configuration: %v", err)
 	}
+	return startServer(t, opts).ClientURL()
+}
+
+// startServer starts a server, until the test ends.
+func startServer(t testing.TB, opts *server.Options) *server.Server {
+	t.Helper()
 	opts.NoLog, opts.NoSigs = true, true
 	s, err := server.NewServer(opts)
 	if err != nil {
@@ -44,7 +50,7 @@ func configuredServer(t testing.TB, config string) (url string) {
 	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("server is not ready")
 	}
-	return s.ClientURL()
+	return s
 }
 
 func optionsFor(url, user, password string) jetstream.Options {

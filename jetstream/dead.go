@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 )
 
@@ -23,6 +24,7 @@ type DeadLetter struct {
 	At       string              `json:"at"`
 	Header   map[string][]string `json:"header,omitempty"` // the original ones
 	Dropped  int                 `json:"dropped_headers,omitempty"`
+	Cut      uint64              `json:"cut,omitempty"` // bytes are missing: the whole is at this sequence of its stream
 	Data     []byte              `json:"-"`
 	Size     int                 `json:"size"`
 }
@@ -52,13 +54,21 @@ func (c *Conn) DeadLetters(ctx context.Context, handle func(DeadLetter)) error {
 func (c *Conn) DeadLetter(ctx context.Context, seq uint64) (DeadLetter, error) {
 	raw, err := c.deadFrom(ctx, seq)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return DeadLetter{}, fmt.Errorf("dead letter %d: %w", seq, messages.ErrNotFound)
+		return DeadLetter{}, noLetterError(seq)
 	}
 	if err != nil {
 		return DeadLetter{}, fmt.Errorf("read dead letter %d: %w", seq, err)
 	}
 	return deadLetter(raw), nil
 }
+
+// A noLetterError is messages.ErrNotFound, of a dead letter.
+type noLetterError uint64
+
+func (e noLetterError) Error() string { return fmt.Sprintf("there is no dead letter %d", uint64(e)) }
+
+// Is reports what the error is taken for.
+func (noLetterError) Is(target error) bool { return target == messages.ErrNotFound }
 
 func (c *Conn) deadFrom(ctx context.Context, seq uint64, opts ...jetstream.GetMsgOpt) (raw *jetstream.RawStreamMsg, err error) {
 	if seq == 0 {
@@ -76,8 +86,9 @@ func (c *Conn) deadFrom(ctx context.Context, seq uint64, opts ...jetstream.GetMs
 
 func deadLetter(raw *jetstream.RawStreamMsg) DeadLetter {
 	dropped, _ := strconv.Atoi(raw.Header.Get(droppedHeaders)) // none if it is not there
+	cut, _ := strconv.ParseUint(raw.Header.Get(messages.DeadCut), 10, 64)
 	return DeadLetter{
-		Sequence: raw.Sequence, Data: raw.Data, Size: len(raw.Data), Header: giveHeader(raw.Header), Dropped: dropped,
+		Cut: cut, Sequence: raw.Sequence, Data: raw.Data, Size: len(raw.Data), Header: giveHeader(raw.Header), Dropped: dropped,
 		Reason: raw.Header.Get(messages.DeadReason), Subject: raw.Header.Get(messages.DeadSubject), Stream: raw.Header.Get(messages.DeadStream),
 		By: raw.Header.Get(messages.DeadBy), At: raw.Header.Get(messages.DeadAt),
 	}
@@ -101,13 +112,38 @@ func (c *Conn) RetryDead(ctx context.Context, seq uint64) (DeadLetter, error) {
 	if err != nil || stream == "" {
 		return l, fmt.Errorf("dead letter %d does not come from a queue of the fleet but from %s: it cannot be put back", seq, messages.Quote(l.Subject))
 	}
+	if l.Cut > 0 {
+		if l.Data, err = c.whole(ctx, stream, l); err != nil {
+			return l, err
+		}
+	}
 	header := nats.Header(maps.Clone(l.Header))
 	maps.DeleteFunc(header, func(key string, _ []string) bool { return ours(key) })
 	id := fmt.Sprintf("retry/%s/%d", l.At, seq) // this call's own tries are one
 	if _, err := c.publish(ctx, &nats.Msg{Subject: l.Subject, Data: l.Data, Header: header}, jetstream.WithExpectStream(stream), jetstream.WithMsgID(id)); err != nil {
 		return l, fmt.Errorf("publish dead letter %d on %s: %w", seq, l.Subject, err)
 	}
+	fault.At("jetstream.after-put-back")
 	return l, c.DropDead(ctx, seq)
+}
+
+// whole reads the bytes of a message whose letter is cut.
+func (c *Conn) whole(ctx context.Context, stream string, l DeadLetter) (data []byte, err error) {
+	var raw *jetstream.RawStreamMsg
+	err = c.retry(ctx, func(ctx context.Context) error {
+		s, err := c.stream(ctx, stream)
+		if err == nil {
+			raw, err = s.GetMsg(ctx, l.Cut)
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound), err == nil && raw.Subject != l.Subject:
+		return nil, fmt.Errorf("dead letter %d is cut, and %s does not keep the whole of it any more: it cannot be put back", l.Sequence, stream)
+	case err != nil:
+		return nil, fmt.Errorf("read message %d of %s: %w", l.Cut, stream, err)
+	}
+	return raw.Data, nil
 }
 
 // DropDead deletes a dead letter. It wraps messages.ErrNotFound.
@@ -123,7 +159,7 @@ func (c *Conn) DropDead(ctx context.Context, seq uint64) error {
 		return nil
 	}
 	if _, readErr := c.deadFrom(ctx, seq); errors.Is(readErr, jetstream.ErrMsgNotFound) {
-		return fmt.Errorf("dead letter %d: %w", seq, messages.ErrNotFound)
+		return noLetterError(seq)
 	}
 	return fmt.Errorf("delete dead letter %d: %w", seq, err)
 }

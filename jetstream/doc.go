@@ -25,11 +25,13 @@
 // The table in topology.go; `sluice topology` prints it with the bounds of a
 // fleet. Registers are streams named KV_..., so that `nats kv` reads them.
 //
-//	SLUICE_REQUESTS    requests and cancellations, in one order; consumer planner, one at a time
+//	SLUICE_REQUESTS    requests and cancellations, in one order; consumer planner, one at a time;
+//	                   full of unread ones it refuses more, read ones stay while there is room
 //	SLUICE_ACTIONS     work queue, one message a subject; a consumer worker-<backend>-<pool> each
 //	SLUICE_FILES       work queue; a consumer persister-<backend> each
-//	SLUICE_EVENTS      of workers and persisters; consumer planner
-//	SLUICE_OUTCOMES    for job servers
+//	SLUICE_EVENTS      of workers and persisters; consumer planner; the persister's are repeated
+//	                   on sluice.verdict.<backend>.…, where workers hear them
+//	SLUICE_OUTCOMES    for job servers; consumer jobserver
 //	SLUICE_LOGS        live logs, the oldest go first, one replica
 //	SLUICE_DEAD        dead letters
 //	SLUICE_ADVISORIES  the server's complaints, one replica; must stay empty
@@ -49,6 +51,8 @@
 //     planner's to count, and what is given up is parked where people see it.
 //   - A time to live is carried by every write of an expiring key, in whole
 //     seconds: an update without one makes the key immortal.
+//   - A message with the header Nats-Rollup empties a stream that allows it:
+//     commits do not. Registers with markers of what expired have to.
 //   - InactiveThreshold is 0: it deletes durable consumers, too, and the next
 //     one counts deliveries from 1 again.
 //   - MaxWaiting is 4096: at the default of 512 the next waiting slot is refused.

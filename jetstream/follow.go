@@ -9,8 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"sluice/messages"
 )
 
 // A Start says from where a stream is followed.
@@ -32,6 +30,9 @@ type Followed struct {
 
 	header nats.Header
 }
+
+// ID is the id that the message was published with, if any.
+func (f Followed) ID() string { return f.header.Get(nats.MsgIdHdr) }
 
 // Follow hands over the messages of a stream on a subject, in order and each
 // once, through lost connections, until ctx ends or handle returns false.
@@ -133,26 +134,6 @@ func (c *Conn) dropConsumer(ctx context.Context, stream string, consumer jetstre
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	_ = c.js.DeleteConsumer(ctx, stream, info.Name)
-}
-
-// Verdicts follows the persister's events of one backend.
-type Verdicts struct {
-	Conn    *Conn
-	Backend string
-}
-
-// Follow hands over the events since a time until ctx ends.
-func (v Verdicts) Follow(ctx context.Context, since time.Time, handle func(context.Context, *messages.PersisterEvent)) error {
-	subject := messages.Prefix + ".event.persister." + messages.Token(v.Backend) + ".>"
-	return v.Conn.Follow(ctx, Events, subject, Start{Since: since}, func(f Followed) bool {
-		var event messages.PersisterEvent
-		if err := messages.Decode(f.Data, &event); err != nil {
-			v.Conn.log.Warn().Err(err).Str("subject", f.Subject).Msg("event cannot be read")
-			return true
-		}
-		handle(ctx, &event)
-		return true
-	})
 }
 
 // Count returns how many messages a stream holds on a subject, which may have

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"sluice/jetstream"
 	"sluice/messages"
@@ -122,31 +121,6 @@ func TestFollowFrom(t *testing.T) {
 	if n, err := f.Count(t.Context(), jetstream.Logs, "sluice.log.*.*.*"); err != nil || n != 7 {
 		t.Errorf("Count = %d, %v; want 7", n, err)
 	}
-}
-
-// TestVerdicts: of its backend, since a time; what cannot be read is left out.
-func TestVerdicts(t *testing.T) {
-	t.Parallel()
-	f := newFleet(t)
-	began := time.Now().Add(-time.Hour)
-	event := func(backend string, n int) *messages.PersisterEvent {
-		return &messages.PersisterEvent{Job: job(n), Attempt: 1, Backend: backend, Workspace: "ws", Verdict: messages.Persisted}
-	}
-	publish(t, f.Conn, event("other", 1))
-	if _, err := f.js.Publish(t.Context(), event("test", 2).Subject(), []byte("poison")); err != nil {
-		t.Fatal(err)
-	}
-	publish(t, f.Conn, &messages.WorkerEvent{Job: job(3), Attempt: 1, Backend: "test", Workspace: "ws", Worker: "w", Stage: messages.StageClaimed})
-	publish(t, f.Conn, event("test", 4))
-	ctx, stop := context.WithCancel(t.Context())
-	var got []messages.JobID
-	if err := (jetstream.Verdicts{Conn: f.Conn, Backend: "test"}).Follow(ctx, began, func(_ context.Context, e *messages.PersisterEvent) {
-		got = append(got, e.Job)
-		stop()
-	}); err != nil || len(got) != 1 || got[0] != job(4) {
-		t.Errorf("verdicts = %v, %v; want the one", got, err)
-	}
-	f.lines.await(t, "event cannot be read")
 }
 
 // TestDeadLetters: gaps are skipped, one can be shown, put back and dropped.

@@ -222,8 +222,9 @@ func rawPublish(t testing.TB, f *fleet, subject, header, data string) {
 	if _, err := in.ReadString('\n'); err != nil { // INFO
 		t.Fatal(err)
 	}
-	fmt.Fprintf(conn, "CONNECT {\"headers\":true,\"verbose\":false}\r\nHPUB %s %d %d\r\n%s%s\r\nPING\r\n", subject, len(header), len(header)+len(data), header, data)
-	for line := ""; !strings.HasPrefix(line, "PONG"); {
+	// The stream's answer is waited for: what is stored is there then.
+	fmt.Fprintf(conn, "CONNECT {\"headers\":true,\"verbose\":false}\r\nSUB _INBOX.raw 1\r\nHPUB %s _INBOX.raw %d %d\r\n%s%s\r\n", subject, len(header), len(header)+len(data), header, data)
+	for line := ""; !strings.HasPrefix(line, "MSG _INBOX.raw"); {
 		if line, err = in.ReadString('\n'); err != nil || strings.HasPrefix(line, "-ERR") {
 			t.Fatalf("server says %q, %v", line, err)
 		}

@@ -25,6 +25,7 @@ type letter struct {
 	reason  string
 	by      string
 	id      string // "" for none
+	seq     uint64 // in its stream; 0 if it is in none
 }
 
 // Bounds of what a dead letter keeps beside the bytes.
@@ -58,11 +59,28 @@ func (c *Conn) park(ctx context.Context, l letter) error {
 	if l.id != "" {
 		opts = append(opts, jetstream.WithMsgID(l.id))
 	}
+	c.shorten(msg, l.seq)
 	if _, err := c.publish(ctx, msg, opts...); err != nil {
 		return fmt.Errorf("put a message of %s into the dead letters: %w", l.subject, err)
 	}
 	c.log.Error().Str("subject", l.subject).Str("reason", reason).Msg("message was put into the dead letters")
 	return nil
+}
+
+// publishHeaders is room for those that a publish adds, in bytes.
+const publishHeaders = 1 << 10
+
+// shorten cuts the bytes of a letter that is larger than what the server takes.
+// Only a message that filled the server's max_payload to the brim needs it: a
+// request (the other streams take less), on a server whose max_payload is
+// smaller than deploy/nats has it.
+func (c *Conn) shorten(msg *nats.Msg, seq uint64) {
+	over := func() int { return msg.Size() - len(msg.Subject) + publishHeaders - int(c.nc.MaxPayload()) }
+	if over() <= 0 {
+		return
+	}
+	msg.Header.Set(messages.DeadCut, strconv.FormatUint(seq, 10))
+	msg.Data = msg.Data[:max(len(msg.Data)-over(), 0)]
 }
 
 // Park puts a message that never was in a queue, or is in none any more, into

@@ -1,9 +1,16 @@
 package jetstream_test
 
 import (
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if config := os.Getenv(serverConfig); config != "" {
+		serveAlone(config)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}

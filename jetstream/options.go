@@ -70,6 +70,7 @@ func (o Options) nats(c *Conn) ([]nats.Option, error) {
 	add(o.Cert != "" || o.Key != "", nats.ClientCert(o.Cert, o.Key))
 	add(o.InboxPrefix != "", nats.CustomInboxPrefix(o.InboxPrefix))
 	add(o.Server != nil, nats.InProcessServer(o.Server))
+	opts = append(opts, cuttable(o)...)
 	if o.NKey != "" {
 		seed, err := nats.NkeyOptionFromSeed(o.NKey)
 		if err != nil {

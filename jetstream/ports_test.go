@@ -59,7 +59,7 @@ type (
 		Announce(ctx context.Context, p *messages.Presence, ttl time.Duration) error
 	}
 	verdicts interface {
-		Follow(ctx context.Context, since time.Time, handle func(context.Context, *messages.PersisterEvent)) error
+		Follow(ctx context.Context, handle func(context.Context, *messages.PersisterEvent), missed func()) error
 	}
 	controls interface {
 		Listen(ctx context.Context, handle func(*messages.Control)) error

@@ -31,8 +31,35 @@ func (c *Conn) Provision(ctx context.Context, t Topology) error {
 	return nil
 }
 
+// errPeers says that a cluster, which may just have been started, has not heard
+// of as many servers as there shall be replicas.
+var errPeers = errors.New("it has not heard of enough servers yet")
+
+// patiently is retry for a person who watches: it says at the first time that
+// nothing is answered what is waited for. A cluster may have to choose a leader.
+func (c *Conn) patiently(ctx context.Context, what string, call func(context.Context) error) error {
+	var why error
+	err := c.retry(ctx, func(ctx context.Context) error {
+		err := call(ctx)
+		if api := (*jetstream.APIError)(nil); errors.As(err, &api) && api.ErrorCode == codeNoPeers {
+			err = fmt.Errorf("%w (%w)", err, errPeers)
+		}
+		if err != nil && unreachable(err) {
+			if why == nil {
+				c.log.Warn().Err(err).Str("for", what).Msg("waiting for the server; one of a cluster answers when more than half of its servers run and have chosen a leader")
+			}
+			why = err
+		}
+		return err
+	})
+	if err != nil && ctx.Err() != nil && why != nil && !errors.Is(err, why) {
+		return fmt.Errorf("%w (%w)", err, why)
+	}
+	return err
+}
+
 func (c *Conn) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
-	return c.retry(ctx, func(ctx context.Context) error { // a cluster may have to elect a leader first
+	return c.patiently(ctx, "stream "+want.Name, func(ctx context.Context) error {
 		have, err := c.js.Stream(ctx, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			_, err = c.js.CreateStream(ctx, want)
@@ -93,7 +120,7 @@ func merge(want, have jetstream.StreamConfig) jetstream.StreamConfig {
 }
 
 func (c *Conn) ensureConsumer(ctx context.Context, want consumer) error {
-	return c.retry(ctx, func(ctx context.Context) error {
+	return c.patiently(ctx, "consumer "+want.config.Durable+" of "+want.stream, func(ctx context.Context) error {
 		have, err := c.js.Consumer(ctx, want.stream, want.config.Durable)
 		if errors.Is(err, jetstream.ErrConsumerNotFound) {
 			_, err = c.js.CreateConsumer(ctx, want.stream, want.config)
@@ -127,7 +154,7 @@ func hint(err error) error {
 		return fmt.Errorf("%w: another stream takes the same subjects; `nats stream find --subject 'sluice.>'` names it", err)
 	case 10074:
 		return fmt.Errorf("%w: a single server keeps one replica", err)
-	case 10005:
+	case codeNoPeers:
 		return fmt.Errorf("%w: the cluster has fewer servers than replicas are wanted", err)
 	}
 	return err

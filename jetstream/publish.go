@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 )
 
@@ -40,7 +41,11 @@ func (c *Conn) publish(ctx context.Context, msg *nats.Msg, opts ...jetstream.Pub
 	err := c.retry(ctx, func(ctx context.Context) (err error) {
 		try := &nats.Msg{Subject: msg.Subject, Data: msg.Data, Header: nats.Header{}} // options write into the header
 		maps.Copy(try.Header, msg.Header)
+		fault.At("jetstream.before-publish")
 		ack, err = c.js.PublishMsg(ctx, try, opts...)
+		if err == nil {
+			fault.At("jetstream.after-publish")
+		}
 		if errors.Is(err, jetstream.ErrNoStreamResponse) {
 			if silent++; silent == 3 && c.noStream(ctx, msg.Subject) {
 				return fmt.Errorf("no stream on the server takes %s: run `sluice topology --apply`", msg.Subject)
@@ -73,6 +78,13 @@ func storeError(err error) error {
 		return fmt.Errorf("%w: %w", messages.ErrFull, err)
 	}
 	return err
+}
+
+// FilesQueued reports whether a files message on a subject waits for its
+// persister, or is with it.
+func (c *Conn) FilesQueued(ctx context.Context, subject string) (bool, error) {
+	n, err := c.Count(ctx, Files, subject)
+	return n > 0, err
 }
 
 // PurgeAction takes a queued action out of SLUICE_ACTIONS, if it is there.

@@ -3,6 +3,8 @@ package jetstream_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -55,9 +57,20 @@ func TestFullStream(t *testing.T) {
 			publish(t, f.Conn, action(2))
 		}
 		err := f.Publish(t.Context(), tc.m.Subject(), tc.m, "")
-		if !errors.Is(err, messages.ErrFull) || errors.Is(err, messages.ErrQueued) {
-			t.Errorf("Publish to a full %s: %v, want ErrFull", tc.stream, err)
+		if !errors.Is(err, messages.ErrFull) || errors.Is(err, messages.ErrQueued) || !strings.Contains(fmt.Sprint(err), tc.m.Subject()) {
+			t.Errorf("Publish to a full %s: %v, want ErrFull and the subject", tc.stream, err)
 		}
+		// Done by whom it is for, the next finds room.
+		config.MaxBytes = 1 << 20
+		if _, err := f.js.UpdateStream(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+		if tc.stream == jetstream.Actions {
+			if err := next(t, f.Queue(tc.stream, jetstream.WorkerConsumer("test", "default"), "worker")).Settle(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		publish(t, f.Conn, tc.m)
 	}
 	publish(t, f.Conn, request(1))
 	config := f.stream(t, "KV_SLUICE_JOBS").Config
@@ -188,9 +201,92 @@ func TestControls(t *testing.T) {
 	say(messages.ControlDrain)
 	f.restart(t)
 	say(messages.ControlOpen)
-	f.lines.await(t, "control message cannot be read")
+	f.lines.await(t, "message cannot be read")
 	stop()
 	if err := <-listening; err != nil {
 		t.Errorf("Listen: %v", err)
+	}
+}
+
+// TestVerdicts hears what its own backend's persister says once it is stored,
+// and says when it may have missed something.
+func TestVerdicts(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	ctx, stop := context.WithCancel(t.Context())
+	heard, missed := make(chan messages.JobID, 1000), make(chan struct{}, 100)
+	listening := make(chan error, 1)
+	go func() {
+		listening <- jetstream.Verdicts{Conn: f.Conn, Backend: "test"}.Follow(ctx,
+			func(_ context.Context, e *messages.PersisterEvent) { heard <- e.Job }, func() { missed <- struct{}{} })
+	}()
+	event := func(backend string, n int) *messages.PersisterEvent {
+		return &messages.PersisterEvent{Job: job(n), Attempt: 1, Backend: backend, Workspace: "ws", Verdict: messages.Persisted}
+	}
+	say := func(n int) { // until it listens
+		for {
+			publish(t, f.Conn, event("other", 1))
+			if _, err := f.js.Publish(t.Context(), event("test", 2).Subject(), []byte("poison")); err != nil {
+				t.Fatal(err)
+			}
+			publish(t, f.Conn, &messages.WorkerEvent{Job: job(3), Attempt: 1, Backend: "test", Workspace: "ws", Worker: "w", Stage: messages.StageClaimed})
+			publish(t, f.Conn, event("test", n))
+			select {
+			case got := <-heard:
+				if got == job(n) {
+					return
+				}
+				if got != job(4) {
+					t.Fatalf("heard of %s, want %s", got, job(n))
+				}
+			default:
+			}
+		}
+	}
+	say(4)
+	f.restart(t)
+	<-missed
+	say(5)
+	f.lines.await(t, "message cannot be read")
+	stop()
+	if err := <-listening; err != nil {
+		t.Errorf("Follow: %v", err)
+	}
+}
+
+// TestFilesQueued: a files message is queued until it is acknowledged.
+func TestFilesQueued(t *testing.T) {
+	t.Parallel()
+	c := jetstreamtest.Conn(t)
+	subject := "sluice.files.test.ws.abcdefghijklmnop"
+	queued := func() bool {
+		t.Helper()
+		yes, err := c.FilesQueued(t.Context(), subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return yes
+	}
+	if queued() {
+		t.Error("a message is queued that nobody published")
+	}
+	if err := c.Publish(t.Context(), subject, &messages.LogChunk{Job: "abcdefghijklmnop", Attempt: 1}, ""); err != nil {
+		t.Fatal(err)
+	}
+	if !queued() {
+		t.Error("a published message is not queued")
+	}
+	d, err := c.Queue(jetstream.Files, jetstream.PersisterConsumer("test"), "persister").Next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !queued() {
+		t.Error("a message that is with its persister is not queued")
+	}
+	if err := d.Settle(t.Context(), messages.Park("no good")); err != nil {
+		t.Fatal(err)
+	}
+	if queued() {
+		t.Error("a message that was given up is queued")
 	}
 }

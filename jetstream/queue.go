@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/errgroup"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 )
 
@@ -19,10 +20,13 @@ type Queue struct {
 	c        *Conn
 	stream   string
 	consumer string
-	by       string        // who parks what cannot be processed, for the dead letters
-	workers  int           // deliveries at once in Receive
-	first    time.Duration // pause before a second delivery; doubled each time
+	by       string                      // who parks what cannot be processed, for the dead letters
+	workers  int                         // deliveries at once in Receive
+	key      func(subject string) string // what is handled one after another; nil for nothing
+	first    time.Duration               // pause before a second delivery; doubled each time
 	longest  time.Duration
+	making   bool         // room in the stream, see room.go
+	unlooked atomic.Int64 // bytes to be read before the next look at how full it is
 
 	mu      sync.Mutex
 	handle  jetstream.Consumer
@@ -34,6 +38,10 @@ type QueueOption func(*Queue)
 
 // Concurrently has Receive handle n messages at once.
 func Concurrently(n int) QueueOption { return func(q *Queue) { q.workers = max(n, 1) } }
+
+// InOrder has Receive handle messages with the same key one after another, in
+// the order in which they come; one that comes again is out of that order.
+func InOrder(key func(subject string) string) QueueOption { return func(q *Queue) { q.key = key } }
 
 // Retrying sets the pause before a message is delivered again: first, doubled
 // each time, up to longest.
@@ -65,15 +73,18 @@ func (q *Queue) Next(ctx context.Context) (*messages.Delivery, error) {
 	defer stop()
 	wait := 50 * time.Millisecond
 	for failures := 0; ; {
+		q.makeRoom(ctx)
 		msg, err := q.ask(ctx)
 		switch {
 		case err == nil && msg != nil: // even if ctx has ended: the message is ours now
+			q.unlooked.Add(-int64(len(msg.Data()) + len(msg.Subject()) + perMessage))
 			return q.delivery(msg), nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case errors.Is(err, nats.ErrConnectionClosed):
 			return nil, fmt.Errorf("receive from %s: %w", q.consumer, err)
 		case err == nil:
+			q.unlooked.Store(0)
 			failures, wait = 0, 50*time.Millisecond
 			continue
 		}
@@ -147,22 +158,61 @@ func (q *Queue) forget() {
 // while handle runs. Handle's context outlives ctx: to stop receiving is not to
 // break off what is in hand.
 func (q *Queue) Receive(ctx context.Context, handle func(context.Context, *messages.Delivery) error) error {
-	var group errgroup.Group
-	for range q.workers {
-		group.Go(func() error {
-			for {
-				d, err := q.Next(ctx)
-				if ctx.Err() != nil && err != nil {
-					return nil
-				}
-				if err != nil {
-					return err
-				}
-				q.process(context.WithoutCancel(ctx), d, handle)
+	var group sync.WaitGroup
+	defer group.Wait()
+	room := make(chan struct{}, q.workers)
+	turns := turns{last: map[string]chan struct{}{}}
+	for {
+		select {
+		case room <- struct{}{}: // before asking: what nobody can handle now is for others
+		case <-ctx.Done():
+			return nil
+		}
+		d, err := q.Next(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
 			}
+			return err
+		}
+		mine := handle
+		if q.key != nil {
+			mine = turns.take(q.key(d.Subject), handle)
+		}
+		group.Go(func() {
+			defer func() { <-room }()
+			q.process(context.WithoutCancel(ctx), d, mine)
 		})
 	}
-	return group.Wait()
+}
+
+// turns keeps the messages of each key in order.
+type turns struct {
+	mu   sync.Mutex
+	last map[string]chan struct{} // closed when the newest message of a key has been handled
+}
+
+// take returns a handler that waits for the one that was taken before it.
+func (t *turns) take(key string, handle func(context.Context, *messages.Delivery) error) func(context.Context, *messages.Delivery) error {
+	done := make(chan struct{})
+	t.mu.Lock()
+	before := t.last[key]
+	t.last[key] = done
+	t.mu.Unlock()
+	return func(ctx context.Context, d *messages.Delivery) error {
+		defer func() {
+			close(done)
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			if t.last[key] == done {
+				delete(t.last, key)
+			}
+		}()
+		if before != nil {
+			<-before
+		}
+		return handle(ctx, d)
+	}
 }
 
 // process handles one message, keeping it ours meanwhile, and settles it.
@@ -185,6 +235,7 @@ func (q *Queue) process(ctx context.Context, d *messages.Delivery, handle func(c
 			if err != nil && !errors.As(err, &parked) {
 				q.c.log.Warn().Err(err).Str("subject", d.Subject).Int("tries", d.Tries).Msg("message was not processed; it will come again")
 			}
+			fault.At("jetstream.before-ack")
 			if err := d.Settle(ctx, err); err != nil {
 				q.c.log.Warn().Err(err).Str("subject", d.Subject).Msg("message could not be settled; it will come again")
 			}
@@ -212,10 +263,19 @@ func (q *Queue) settle(ctx context.Context, msg jetstream.Msg, tries int, err er
 		return ack(ctx, msg)
 	case errors.As(err, &parked):
 		l := letter{subject: msg.Subject(), stream: q.stream, header: msg.Headers(), data: msg.Data(), reason: parked.Reason, by: q.by, id: identity(msg)}
+		if meta, err := msg.Metadata(); err == nil {
+			l.seq = meta.Sequence.Stream
+		}
 		if err := q.c.park(ctx, l); err != nil {
 			return errors.Join(err, q.giveBack(msg, tries))
 		}
+		fault.At("jetstream.after-park")
 		return ack(ctx, msg)
+	case errors.Is(err, context.Canceled): // by one who stops: the next one can have it at once
+		if err := errors.Join(msg.Nak(), q.c.nc.FlushWithContext(ctx)); err != nil {
+			return fmt.Errorf("give %s back: %w", msg.Subject(), err)
+		}
+		return nil
 	}
 	return q.giveBack(msg, tries)
 }

@@ -1,10 +1,12 @@
 package jetstream_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -132,6 +134,38 @@ func TestPoison(t *testing.T) {
 	}
 }
 
+// TestRequestToTheBrim: a request as large as a server takes that is set up for
+// no more is kept, given up with a reason, and put back whole; none is refused
+// unheard.
+func TestRequestToTheBrim(t *testing.T) {
+	t.Parallel()
+	f := &fleet{lines: newLogLines()}
+	url := configuredServer(t, `max_payload: 1MB`)
+	f.Conn = connect(t, jetstream.Options{URL: url})
+	f.nc, f.js = raw(t, url)
+	if err := f.Provision(t.Context(), jetstreamtest.Topology()); err != nil {
+		t.Fatal(err)
+	}
+	subject, data := "sluice.request.test.ws", bytes.Repeat([]byte("x"), 1<<20-512) // room for what tells a retry
+	if err := f.nc.Publish(subject, data); err != nil {
+		t.Fatal(err)
+	}
+	q := f.Queue(jetstream.Requests, jetstream.PlannerConsumer, "planner")
+	if err := next(t, q).Settle(t.Context(), messages.Park("too large")); err != nil {
+		t.Fatalf("park: %v", err)
+	}
+	l := f.letters(t)[0]
+	if l.Cut != 1 || l.Reason != "too large" || l.Size < len(data)-4<<10 {
+		t.Errorf("letter = %+v of %d bytes", l, l.Size)
+	}
+	if _, err := f.RetryDead(t.Context(), l.Sequence); err != nil {
+		t.Fatalf("RetryDead: %v", err)
+	}
+	if again := next(t, q); !bytes.Equal(again.Data, data) {
+		t.Errorf("put back: %d bytes of %d", len(again.Data), len(data))
+	}
+}
+
 func add(m map[string][]string, key string, values []string) map[string][]string {
 	if m == nil {
 		m = map[string][]string{}
@@ -194,6 +228,53 @@ func TestParkedMessagesBlockNothing(t *testing.T) {
 	dead, left := f.stream(t, jetstream.Dead).State.Msgs, f.stream(t, jetstream.Files).State.Msgs
 	if processed.Load() != good+1 || dead != all-good-1 || left != 0 {
 		t.Errorf("%d processed, %d dead, %d left of %d; want %d, all others and none", processed.Load(), dead, left, all, good+1)
+	}
+}
+
+// TestInOrder: messages with one key are handled one after another as they came,
+// others at the same time.
+func TestInOrder(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	const jobs, each = 4, 5
+	for n := range jobs * each {
+		if _, err := f.js.Publish(t.Context(), fmt.Sprintf("sluice.files.test.ws.job%d", n%jobs), []byte(strconv.Itoa(n/jobs))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var mu sync.Mutex
+	var handled int
+	seen, busy := map[string][]string{}, map[string]bool{}
+	all := make(chan struct{}) // closed when each key's first is in hand
+	q := f.filesQueue(jetstream.Concurrently(jobs*each), jetstream.InOrder(func(subject string) string { return subject }))
+	err := q.Receive(ctx, func(_ context.Context, d *messages.Delivery) error {
+		mu.Lock()
+		if busy[d.Subject] {
+			t.Errorf("two of %s are in hand at once", d.Subject)
+		}
+		busy[d.Subject] = true
+		seen[d.Subject] = append(seen[d.Subject], string(d.Data))
+		if len(seen) == jobs && len(seen[d.Subject]) == 1 {
+			close(all)
+		}
+		mu.Unlock()
+		<-all
+		mu.Lock()
+		defer mu.Unlock()
+		busy[d.Subject] = false
+		if handled++; handled == jobs*each {
+			stop()
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for subject, got := range seen {
+		if diff := cmp.Diff([]string{"0", "1", "2", "3", "4"}, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", subject, diff)
+		}
 	}
 }
 
@@ -376,6 +457,27 @@ func TestProgress(t *testing.T) {
 	}
 	if deliveries.Load() != 1 {
 		t.Errorf("%d deliveries, want 1", deliveries.Load())
+	}
+}
+
+// TestStopHandsBack: what a receiver that stops breaks off is another's at once,
+// neither after the pause of a failure nor after the wait for an ack.
+func TestStopHandsBack(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	publish(t, f.Conn, files(1))
+	ctx, stop := context.WithCancel(t.Context())
+	if err := f.filesQueue(jetstream.Retrying(24*time.Hour, 24*time.Hour)).Receive(ctx, func(context.Context, *messages.Delivery) error {
+		stop()
+		return fmt.Errorf("copy files: %w", ctx.Err())
+	}); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	d := next(t, f.filesQueue())
+	wait := f.consumer(t, jetstream.Files, jetstream.PersisterConsumer("test")).Config.AckWait
+	if took := time.Since(began); d.Subject != files(1).Subject() || took > wait-time.Second {
+		t.Errorf("%s came after %s, want it before the ack wait of %s", d.Subject, took, wait)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 const (
 	codeInsufficientResources = 10023 // the store or the account is full
 	codeStreamStoreFailed     = 10077 // a limit of the stream was reached
+	codeNoPeers               = 10005 // a cluster has not heard of enough servers, yet or any more
 )
 
 // retry makes a call, bounded in time, again and again while no server answers
@@ -62,7 +63,11 @@ func (c *Conn) insist(ctx context.Context, call func(context.Context) error) err
 			return fmt.Errorf("%w (%w)", ctx.Err(), err)
 		}
 		if tries == 3 {
-			c.log.Warn().Err(err).Msg("NATS does not answer; trying again until it does")
+			why := ""
+			if c.Connected() {
+				why = "it is there, and its log says why: its disk may be full, or too few servers of the cluster run"
+			}
+			c.log.Warn().Err(err).Str("hint", why).Msg("NATS does not answer; trying again until it does")
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -79,7 +84,7 @@ func (c *Conn) insist(ctx context.Context, call func(context.Context) error) err
 func unreachable(err error) bool {
 	for _, target := range []error{
 		nats.ErrNoResponders, nats.ErrTimeout, nats.ErrDisconnected, nats.ErrReconnectBufExceeded, nats.ErrConnectionReconnecting, nats.ErrStaleConnection,
-		jetstream.ErrNoStreamResponse, context.DeadlineExceeded,
+		jetstream.ErrNoStreamResponse, context.DeadlineExceeded, errPeers,
 	} {
 		if errors.Is(err, target) {
 			return true

@@ -65,7 +65,7 @@ func (s *Server) start(o ServerOptions) error {
 		JetStreamMaxMemory:     64 << 20,
 		SyncAlways:             !o.NoSync,
 		DisableJetStreamBanner: true,
-		MaxPayload:             1 << 20,
+		MaxPayload:             2 << 20, // as deploy/nats has it
 	}
 	if o.Listen != "" {
 		var err error

@@ -32,6 +32,11 @@ const (
 // and on SLUICE_EVENTS.
 const PlannerConsumer = "planner"
 
+// JobServerConsumer is the durable consumer of a job server, on
+// SLUICE_OUTCOMES: one that may make no consumer of its own reads all the same
+// what it missed.
+const JobServerConsumer = "jobserver"
+
 // WorkerConsumer names the durable consumer of a backend's pool.
 func WorkerConsumer(backend, pool string) string { return "worker-" + backend + "-" + pool }
 
@@ -82,8 +87,11 @@ func table() []stream {
 		}
 	}
 
-	requests := limits(Requests, 90*day, "sluice.request.*.*", "sluice.cancel.*.*")
-	requests.MaxMsgSize = 256 << 10
+	// What was read is kept until room is needed (room.go); what was not is
+	// dropped for no reason, not for its age either.
+	requests := limits(Requests, 0, "sluice.request.*.*", "sluice.cancel.*.*")
+	requests.Discard = jetstream.DiscardNew
+	requests.MaxMsgSize = -1 // what the server takes: who publishes without waiting must not lose one unheard
 	requests.Duplicates = 10 * time.Minute
 
 	actions := queue(Actions, "sluice.action.*.*.*.*")
@@ -95,20 +103,30 @@ func table() []stream {
 	dead := limits(Dead, 90*day, "sluice.dead.>")
 	dead.MaxMsgSize = -1
 
+	// A consumer that delivers where its maker wants is a way around permissions,
+	// so workers may make none; and what comes out of another account is exported
+	// to none. Hence the server itself says what it has stored.
+	events := limits(Events, 7*day, "sluice.event.>")
+	events.RePublish = &jetstream.RePublish{Source: "sluice.event.persister.>", Destination: "sluice.verdict.>"}
+
+	// A message with the header Nats-Rollup empties a stream that allows it.
+	commits := register(Commits, 1, 0)
+	commits.AllowRollup = false
+
 	advisories := limits(Advisories, 7*day, "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.SLUICE_*.*", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.SLUICE_*.*")
 
 	return []stream{
-		{share: 5, config: requests, why: "job server → planner, requests and cancellations in one stream as their order matters; an audit trail"},
+		{share: 5, config: requests, why: "job server → planner, requests and cancellations in one stream as their order matters; refuses new ones when full of unread ones, keeps read ones as an audit trail while there is room"},
 		{share: 5, config: actions, why: "planner → workers of a backend and pool; one message a subject, refuses new ones when full: back-pressure"},
 		{share: 10, config: queue(Files, "sluice.files.*.*.*"), why: "worker → persister: what an attempt left in staging"},
-		{share: 10, config: limits(Events, 7*day, "sluice.event.>"), why: "workers and persisters, each on its own branch → planner, and whoever watches"},
+		{share: 10, config: events, why: "workers and persisters, each on its own branch → planner, and whoever watches; verdicts are repeated on sluice.verdict"},
 		{share: 5, config: limits(Outcomes, 90*day, "sluice.outcome.*.*"), why: "planner → job server"},
 		{share: 20, config: logs, single: true, why: "workers → whoever follows a log; drops the oldest"},
 		{share: 5, config: dead, why: "what was given up, with its reason and the original bytes"},
 		{share: 1, config: advisories, single: true, why: "the server's own complaints; must stay empty"},
 		{share: 25, config: register(Jobs, 5, 0), why: "records of jobs, plans of requests; the planner alone writes"},
 		{share: 5, config: register(Leases, 1, 7*day), why: "who runs which attempt; a marker of each expired one stays for seven days"},
-		{share: 7, config: register(Commits, 1, 0), why: "whose files are a job's, for ever"},
+		{share: 7, config: commits, why: "whose files are a job's, for ever"},
 		{share: 1, config: register(Fleet, 1, time.Hour), why: "presence of workers, settings of backends, the active planner"},
 	}
 }
@@ -140,7 +158,9 @@ type consumer struct {
 // consumers returns the durable consumers: one a pool and one a persister,
 // never one a workspace, as a stream takes a thousand and stopping is slow.
 // Redelivery is without end and without steps: attempts are the planner's to
-// count, and parking is ours to do where people can see it.
+// count, and parking is ours to do where people can see it. Who works on a
+// message says so every third of the wait: it is how long a message of one that
+// was killed is out of sight, not how long the work may take.
 func (t Topology) consumers() []consumer {
 	pull := func(stream, name, filter string, wait time.Duration, pending int) consumer {
 		return consumer{stream, jetstream.ConsumerConfig{
@@ -149,8 +169,9 @@ func (t Topology) consumers() []consumer {
 		}}
 	}
 	list := []consumer{
-		pull(Requests, PlannerConsumer, "", 60*time.Second, 1), // one at a time: a cancellation must not overtake its request
+		pull(Requests, PlannerConsumer, "", 15*time.Second, 1), // one at a time: a cancellation must not overtake its request
 		pull(Events, PlannerConsumer, "", 30*time.Second, 1000),
+		pull(Outcomes, JobServerConsumer, "", 60*time.Second, 1000),
 	}
 	for _, backend := range t.backends() {
 		for _, pool := range t.Backends[backend] {
@@ -158,7 +179,7 @@ func (t Topology) consumers() []consumer {
 			list = append(list, pull(Actions, WorkerConsumer(backend, pool), filter, 30*time.Second, 4096))
 		}
 		filter := fmt.Sprintf("sluice.files.%s.*.*", messages.Token(backend))
-		list = append(list, pull(Files, PersisterConsumer(backend), filter, 60*time.Second, 64))
+		list = append(list, pull(Files, PersisterConsumer(backend), filter, 20*time.Second, 64))
 	}
 	return list
 }

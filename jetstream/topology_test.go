@@ -131,11 +131,11 @@ func TestRows(t *testing.T) {
 		if row.Kind != "consumer" && !strings.Contains(string(doc), row.Name) {
 			t.Errorf("doc.go leaves out %s", row.Name)
 		}
-		if row.Name == "" || row.Keeps == "" || row.Why == "" || row.Subjects == "" && row.Name != jetstream.PlannerConsumer {
+		if row.Name == "" || row.Keeps == "" || row.Why == "" || row.Subjects == "" && row.Kind != "consumer" {
 			t.Errorf("a row is not complete: %+v", row)
 		}
 	}
-	if want := map[string]int{"stream": 8, "register": 4, "consumer": 8}; !maps.Equal(kinds, want) {
+	if want := map[string]int{"stream": 8, "register": 4, "consumer": 9}; !maps.Equal(kinds, want) {
 		t.Errorf("Rows has %v, want %v", kinds, want)
 	}
 }
@@ -180,7 +180,7 @@ func TestCheckFindsDrift(t *testing.T) {
 		{"stream SLUICE_EVENTS: subjects is sluice.event.>,sluice.more, should be sluice.event.>", stream(jetstream.Events, func(c *njs.StreamConfig) { c.Subjects = append(c.Subjects, "sluice.more") })},
 		{"stream SLUICE_EVENTS: max_age is 1h0m0s, should be 168h0m0s", stream(jetstream.Events, func(c *njs.StreamConfig) { c.MaxAge = time.Hour })},
 		{"stream SLUICE_EVENTS: max_bytes is unlimited, should be 26843540", stream(jetstream.Events, func(c *njs.StreamConfig) { c.MaxBytes = -1 })},
-		{"stream SLUICE_REQUESTS: max_msg_size is 1024, should be 262144", stream(jetstream.Requests, func(c *njs.StreamConfig) { c.MaxMsgSize = 1024 })},
+		{"stream SLUICE_REQUESTS: max_msg_size is 1024, should be unlimited", stream(jetstream.Requests, func(c *njs.StreamConfig) { c.MaxMsgSize = 1024 })},
 		{"stream SLUICE_REQUESTS: duplicates is 1m0s, should be 10m0s", stream(jetstream.Requests, func(c *njs.StreamConfig) { c.Duplicates = time.Minute })},
 		{"stream SLUICE_ACTIONS: max_msgs is 7, should be 20000", stream(jetstream.Actions, func(c *njs.StreamConfig) { c.MaxMsgs = 7 })},
 		{"stream SLUICE_ACTIONS: discard_new_per_subject is false, should be true", stream(jetstream.Actions, func(c *njs.StreamConfig) { c.DiscardNewPerSubject = false })},
@@ -189,10 +189,12 @@ func TestCheckFindsDrift(t *testing.T) {
 		{"stream KV_SLUICE_JOBS: allow_direct is true, should be false", stream("KV_SLUICE_JOBS", func(c *njs.StreamConfig) { c.AllowDirect = true })},
 		{"stream KV_SLUICE_JOBS: max_msgs_per_subject is 1, should be 5", stream("KV_SLUICE_JOBS", func(c *njs.StreamConfig) { c.MaxMsgsPerSubject = 1 })},
 		{"stream KV_SLUICE_LEASES: subject_delete_marker_ttl is 1h0m0s, should be 168h0m0s", stream("KV_SLUICE_LEASES", func(c *njs.StreamConfig) { c.SubjectDeleteMarkerTTL = time.Hour })},
-		{"stream SLUICE_LOGS: republish is true, should be false", stream(jetstream.Logs, func(c *njs.StreamConfig) {
+		{"stream SLUICE_LOGS: republish is sluice.log.> on elsewhere.>, headers only false, should be nothing", stream(jetstream.Logs, func(c *njs.StreamConfig) {
 			c.RePublish = &njs.RePublish{Source: "sluice.log.>", Destination: "elsewhere.>"}
 		})},
-		{"consumer persister-test of SLUICE_FILES: ack_wait is 1s, should be 1m0s", consumer(jetstream.Files, "persister-test", func(c *njs.ConsumerConfig) { c.AckWait = time.Second })},
+		{"stream SLUICE_EVENTS: republish is nothing, should be sluice.event.persister.> on sluice.verdict.>, headers only false", stream(jetstream.Events, func(c *njs.StreamConfig) { c.RePublish = nil })},
+		{"stream KV_SLUICE_COMMITS: allow_rollup is true, should be false", stream("KV_SLUICE_COMMITS", func(c *njs.StreamConfig) { c.AllowRollup = true })},
+		{"consumer persister-test of SLUICE_FILES: ack_wait is 1s, should be 20s", consumer(jetstream.Files, "persister-test", func(c *njs.ConsumerConfig) { c.AckWait = time.Second })},
 		{"consumer persister-test of SLUICE_FILES: max_deliver is 3, should be -1", consumer(jetstream.Files, "persister-test", func(c *njs.ConsumerConfig) { c.MaxDeliver = 3 })},
 		{"consumer planner of SLUICE_REQUESTS: max_ack_pending is 50, should be 1", consumer(jetstream.Requests, "planner", func(c *njs.ConsumerConfig) { c.MaxAckPending = 50 })},
 		{"consumer planner of SLUICE_EVENTS: filter is sluice.event.worker.>, should be ", consumer(jetstream.Events, "planner", func(c *njs.ConsumerConfig) { c.FilterSubject = "sluice.event.worker.>" })},

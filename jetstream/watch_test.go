@@ -125,7 +125,7 @@ func TestWatchSurvivesRestarts(t *testing.T) {
 			f.restart(t)
 		}
 		var err error
-		if rev, err = settings.Update(t.Context(), key, &messages.Setting{Disclosure: []string{fmt.Sprint(round)}}, rev); err != nil {
+		if rev, err = settings.Update(t.Context(), key, &messages.Setting{Drain: []string{fmt.Sprintf("w%d", round)}}, rev); err != nil {
 			t.Fatal(err)
 		}
 		for e := range changes { // a change may come again

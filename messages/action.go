@@ -37,6 +37,9 @@ func (a *Action) Validate() error {
 	if a.Image == "" || len(a.Image) > 1000 || hasControl(a.Image) {
 		p.addf("image %s is not the name of an image", Quote(a.Image))
 	}
+	if a.Digest != "" {
+		p.add(CheckDigest(a.Digest))
+	}
 	if !(a.Weight > 0) {
 		p.addf("weight %v is not above zero", a.Weight)
 	}

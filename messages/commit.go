@@ -54,6 +54,7 @@ type Result struct {
 	Bytes       int64         `json:"bytes"`    // of them
 	Moderate    int           `json:"moderate"` // of them in the moderately sensitive tier
 	LogBytes    int64         `json:"log_bytes"`
+	Metrics     *Metrics      `json:"metrics,omitempty"`
 	Unmatched   []Unmatched   `json:"unmatched_patterns,omitempty"`
 	Leftover    []Path        `json:"unmatched_files,omitempty"`
 	Leftovers   int           `json:"unmatched_file_count,omitempty"`

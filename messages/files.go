@@ -76,6 +76,7 @@ type Files struct {
 	Listing     Listing   `json:"listing"`
 	Log         Log       `json:"log"`
 	Given       []Path    `json:"given,omitempty"` // a sample of what was staged, for hints: at most MaxGiven
+	Metrics     *Metrics  `json:"metrics,omitempty"`
 }
 
 // MaxGiven bounds Files.Given.
@@ -94,6 +95,9 @@ func (f *Files) Validate() error {
 	}
 	for _, file := range f.Listing.Files {
 		p.add(file.Check())
+	}
+	if f.Metrics != nil {
+		p.add(f.Metrics.Validate())
 	}
 	if len(f.Given) > MaxGiven {
 		p.addf("given has %d entries; the limit is %d", len(f.Given), MaxGiven)

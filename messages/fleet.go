@@ -37,37 +37,6 @@ func (pr *Presence) Validate() error {
 	return p.Err()
 }
 
-// A Setting is what operators have set for a backend. A missing one is the
-// zero value.
-type Setting struct {
-	Envelope
-	Paused      *Switch            `json:"paused,omitempty"`
-	Maintenance *Switch            `json:"db_maintenance,omitempty"`
-	Reboot      *Switch            `json:"reboot,omitempty"`
-	Limits      map[string]float64 `json:"pool_limits,omitempty"` // slots of a pool on the whole backend, however many workers
-	Disclosure  []string           `json:"disclosure,omitempty"`  // what outcomes may tell beyond counts and codes
-}
-
-// A Switch is an operator's flag that is on.
-type Switch struct {
-	Since  time.Time `json:"since"`
-	By     string    `json:"by,omitempty"`
-	Reason string    `json:"reason,omitempty"`
-	Manual bool      `json:"manual,omitempty"`
-}
-
-// Validate reports every rule that the setting breaks.
-func (s *Setting) Validate() error {
-	var p Problems
-	for pool, limit := range s.Limits {
-		p.add(CheckPool(pool))
-		if !(limit > 0) {
-			p.addf("the limit of pool %s is %v; it must be above zero (pause the backend instead)", pool, limit)
-		}
-	}
-	return p.Err()
-}
-
 // A Leader names the active planner. It is renewed with its TTL.
 type Leader struct {
 	Envelope

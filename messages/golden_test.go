@@ -41,7 +41,7 @@ func samples() map[string]messages.Message {
 		},
 		"cancel": &messages.Cancel{Request: "rapreq0000000001", Backend: "tpp", Workspace: "asthma", Actions: []string{"summarise"}, By: "ada"},
 		"job": &messages.Job{
-			ID: job, Request: "rapreq0000000001", Backend: "tpp", Workspace: "asthma", Action: "summarise", Source: source, Pool: "default", Weight: 1,
+			ID: job, Request: "rapreq0000000001", Backend: "tpp", Workspace: "asthma", Action: "summarise", Source: source, Reuses: &source, Pool: "default", Weight: 1,
 			Run: "r:v2 analysis/summarise.R", Image: "r:v2", Args: []string{"analysis/summarise.R"}, Needs: []string{"extract"},
 			WaitFor: []messages.JobID{messages.NewJobID("rapreq0000000001", "extract")},
 			Rules:   []messages.Rule{{Tier: messages.ModeratelySensitive, Name: "table", Pattern: "output/*.csv"}},
@@ -74,14 +74,16 @@ func samples() map[string]messages.Message {
 		"worker_event":    &messages.WorkerEvent{Job: job, Attempt: 1, Backend: "tpp", Workspace: "asthma", Worker: "w1", Stage: messages.StageErrored, Reason: "disk full", At: at},
 		"persister_event": &messages.PersisterEvent{Job: job, Attempt: 1, Winner: 1, Backend: "tpp", Workspace: "asthma", Verdict: messages.Persisted, At: at},
 		"outcome": &messages.Outcome{
-			Kind: messages.OutcomeJob, Request: "rapreq0000000001", Backend: "tpp", Workspace: "asthma", At: at,
-			Job: &messages.JobOutcome{Job: job, Action: "summarise", State: messages.Succeeded, Code: messages.Success, Message: "Completed successfully", Files: 2, Created: at, Updated: at},
+			Kind: messages.OutcomeJob, Request: "rapreq0000000001", Backend: "tpp", Workspace: "asthma", At: at, Source: &source, More: 1,
+			Job: &messages.JobOutcome{Job: job, Action: "summarise", State: messages.Succeeded, Code: messages.Success, Message: "Completed successfully", Files: 2, Run: "r:v2 analysis/summarise.R", Database: true, Created: at, Updated: at},
 		},
 		"log_chunk": &messages.LogChunk{Job: job, Attempt: 1, Offset: 4, Text: "line\n", At: at},
 		"presence":  &messages.Presence{Worker: "w1", Backend: "tpp", Host: "node1", Version: "v1", Pools: map[string]messages.Slots{"default": {Total: 4, Used: 1}}, Since: at, At: at},
-		"setting":   &messages.Setting{Paused: &messages.Switch{Since: at, By: "ops"}, Limits: map[string]float64{"db": 4}},
-		"leader":    &messages.Leader{Owner: "p1", Nonce: "n", Since: at},
-		"control":   &messages.Control{Kind: messages.ControlStop, Job: job, Attempt: 1, Reason: "cancelled_by_user"},
+		"setting": &messages.Setting{Paused: &messages.Switch{Since: at, By: "ops"}, Limits: map[string]float64{"db": 4},
+			Maintenance: &messages.Switch{Since: at, Manual: true}, Drain: []string{"w1"}, JobLimits: messages.Limits{CPUs: 2, Memory: 4 << 30}, Disclosure: []string{messages.DiscloseExitCode},
+			Weights: []messages.Weight{{Workspace: "asthma", Pattern: "model_.*", Slots: 2.5}}},
+		"leader":  &messages.Leader{Owner: "p1", Nonce: "n", Since: at},
+		"control": &messages.Control{Kind: messages.ControlStop, Job: job, Attempt: 1, Reason: "cancelled_by_user"},
 	}
 }
 

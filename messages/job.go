@@ -19,12 +19,14 @@ type Job struct {
 
 	// The plan. It never changes.
 	Source
+	Reuses   *Source   `json:"reuses,omitempty"` // a reusable action's code, which runs in place of the study's
 	Pool     string    `json:"pool"`
 	Weight   float64   `json:"weight"` // slots that it takes
 	Database bool      `json:"database,omitempty"`
 	Dataset  string    `json:"dataset,omitempty"` // which database, for database actions
 	Run      string    `json:"run"`               // as the project writes it
 	Image    string    `json:"image"`
+	Digest   string    `json:"image_digest,omitempty"` // what Image stood for when the job was planned; empty: what it stands for when an attempt starts
 	Args     []string  `json:"args,omitempty"`
 	Needs    []string  `json:"needs,omitempty"`    // actions, in the project's order
 	WaitFor  []JobID   `json:"wait_for,omitempty"` // jobs that had not ended when this one was planned
@@ -103,7 +105,9 @@ func (j *Job) force(code Code, message string, now time.Time) {
 	if message == "" {
 		message = code.Message()
 	}
-	j.State, j.Code, j.Message, j.Updated = code.State(), code, message, now
+	j.Touch(now)
+	now = j.Updated
+	j.State, j.Code, j.Message = code.State(), code, message
 	switch {
 	case j.State == Running && j.Started.IsZero():
 		j.Started = now
@@ -112,6 +116,22 @@ func (j *Job) force(code Code, message string, now time.Time) {
 	case j.State.Final():
 		j.Completed = now
 	}
+}
+
+// Touch notes when the record was changed. Its times never go back, though
+// another planner's clock may be behind: readers tell what is newer by them.
+func (j *Job) Touch(now time.Time) {
+	if now.After(j.Updated) {
+		j.Updated = now
+	}
+}
+
+// Runs returns the source whose code the job runs.
+func (j *Job) Runs() Source {
+	if j.Reuses != nil {
+		return *j.Reuses
+	}
+	return j.Source
 }
 
 // Validate reports every rule that the record breaks.
@@ -214,6 +234,7 @@ const (
 	WhyForced    PlanWhy = "forced"      // force_run_dependencies
 	WhyFailed    PlanWhy = "failed"      // its last job failed
 	WhyMissing   PlanWhy = "missing"     // an output of its last job is gone (`sluice run`)
+	WhyChanged   PlanWhy = "changed"     // it is written in another way than its last job (`sluice run`)
 	WhySucceeded PlanWhy = "succeeded"   // has succeeded already
 	WhyActive    PlanWhy = "in_progress" // a job of it is pending or running
 )

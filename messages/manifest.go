@@ -18,6 +18,10 @@ type JobManifest struct {
 	Action    string         `json:"action"`
 	Files     []ManifestFile `json:"files"` // sorted by path
 	At        time.Time      `json:"at"`
+
+	// Aside says that the job failed and its files are not in its workspace: they
+	// lie beside the attempt's log, in the folder files.
+	Aside bool `json:"aside,omitempty"`
 }
 
 // A ManifestFile is one file of a job in the highly sensitive tier.

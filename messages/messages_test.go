@@ -1,8 +1,8 @@
 package messages_test
 
 import (
+	"encoding/json"
 	"errors"
-	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -195,8 +195,32 @@ func TestNothingLeaks(t *testing.T) {
 	j.Result.Leftover = []messages.Path{"SECRET.csv"}
 	j.Result.Withheld = []messages.FileProblem{{Path: "SECRET", Reason: "SECRET"}}
 	j.Lost = []messages.Loss{{Reason: "SECRET"}}
-	if text := fmt.Sprintf("%+v", j.Outside()); strings.Contains(text, "SECRET") {
+	j.Result.Unmatched = []messages.Unmatched{{Pattern: "SECRET/*.csv"}}
+	j.Result.ExitCode = 42
+	tells := func(disclosure ...string) string {
+		text, err := json.Marshal(j.Outside(disclosure))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	if text := tells(); strings.Contains(text, "SECRET") || strings.Contains(text, "42") {
 		t.Errorf("a job's outcome tells what it must not: %s", text)
+	}
+	for what, want := range map[string][]string{
+		messages.DiscloseExitCode: {`"exit_code":42`, "SECRET in a message"},
+		messages.DisclosePatterns: {"SECRET/*.csv"},
+		messages.DiscloseFiles:    {"SECRET.csv", `"reason":"SECRET"`},
+	} {
+		text := tells(what)
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				t.Errorf("with %s disclosed there is no %s: %s", what, w, text)
+			}
+		}
+		if n := strings.Count(text, "SECRET"); n != strings.Count(strings.Join(want, ""), "SECRET")+map[string]int{messages.DiscloseFiles: 1}[what] {
+			t.Errorf("with %s disclosed more is told: %s", what, text)
+		}
 	}
 }
 

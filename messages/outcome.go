@@ -22,30 +22,35 @@ type Outcome struct {
 	Request   RequestID    `json:"request"`
 	Backend   string       `json:"backend"`
 	Workspace string       `json:"workspace"`
-	Code      Code         `json:"code,omitempty"` // of a rejection
+	Source    *Source      `json:"source,omitempty"` // what was asked for, where there is a plan
+	Code      Code         `json:"code,omitempty"`   // of a rejection
 	Reasons   []string     `json:"reasons,omitempty"`
 	Job       *JobOutcome  `json:"job,omitempty"`
 	Jobs      []JobOutcome `json:"jobs,omitempty"`
+	More      int          `json:"more_jobs,omitempty"` // that Jobs has no room for; each is told by itself
 	At        time.Time    `json:"at"`
 }
 
 // A JobOutcome is what a job server may know of a job.
 type JobOutcome struct {
-	Job       JobID     `json:"id"`
-	Action    string    `json:"action"` // from the project file, which is public
-	State     State     `json:"state"`
-	Code      Code      `json:"code"`
-	Message   string    `json:"message"` // a fixed sentence
-	Attempt   int       `json:"attempt,omitempty"`
-	Reused    bool      `json:"reused,omitempty"` // made by an earlier request
-	Why       PlanWhy   `json:"why,omitempty"`
-	Files     int       `json:"files,omitempty"`              // matched
-	Unmatched int       `json:"unmatched_patterns,omitempty"` // how many
-	Withheld  int       `json:"withheld_files,omitempty"`     // how many
-	Created   time.Time `json:"created_at"`
-	Started   time.Time `json:"started_at,omitzero"`
-	Completed time.Time `json:"completed_at,omitzero"`
-	Updated   time.Time `json:"updated_at"`
+	Job       JobID      `json:"id"`
+	Action    string     `json:"action"` // from the project file, which is public
+	State     State      `json:"state"`
+	Code      Code       `json:"code"`
+	Message   string     `json:"message"` // a fixed sentence
+	Attempt   int        `json:"attempt,omitempty"`
+	Reused    bool       `json:"reused,omitempty"` // made by an earlier request
+	Why       PlanWhy    `json:"why,omitempty"`
+	Run       string     `json:"run_command,omitempty"`        // from the project file; in lists of jobs only
+	Database  bool       `json:"requires_db,omitempty"`        // in lists of jobs only
+	Files     int        `json:"files,omitempty"`              // matched
+	Unmatched int        `json:"unmatched_patterns,omitempty"` // how many
+	Withheld  int        `json:"withheld_files,omitempty"`     // how many
+	Disclosed *Disclosed `json:"disclosed,omitempty"`          // more, where the backend's setting allows it
+	Created   time.Time  `json:"created_at"`
+	Started   time.Time  `json:"started_at,omitzero"`
+	Completed time.Time  `json:"completed_at,omitzero"`
+	Updated   time.Time  `json:"updated_at"`
 }
 
 // Validate reports every rule that the outcome breaks.
@@ -65,14 +70,48 @@ func (o *Outcome) Validate() error {
 	return p.Err()
 }
 
-// Outside returns what a job server may know of the job.
-func (j *Job) Outside() JobOutcome {
+// A Disclosed is what the disclosure of a backend's setting adds to an outcome.
+// Its lists are bounded as those of a Result are.
+type Disclosed struct {
+	ExitCode  *int          `json:"exit_code,omitempty"`
+	Message   string        `json:"message,omitempty"` // the sentence that people inside read
+	Unmatched []string      `json:"unmatched_patterns,omitempty"`
+	Leftover  []Path        `json:"unmatched_files,omitempty"`
+	Withheld  []FileProblem `json:"withheld,omitempty"`
+	Metrics   *Metrics      `json:"metrics,omitempty"`
+}
+
+// Outside returns what a job server may know of the job: counts and codes, and
+// what the disclosure of the backend's setting lists (I7).
+func (j *Job) Outside(disclosure []string) JobOutcome {
 	out := JobOutcome{
 		Job: j.ID, Action: j.Action, State: j.State, Code: j.Code, Message: j.Code.Message(), Attempt: j.Attempt,
 		Created: j.Created, Started: j.Started, Completed: j.Completed, Updated: j.Updated,
 	}
 	if r := j.Result; r != nil {
 		out.Files, out.Unmatched, out.Withheld = r.Files, len(r.Unmatched), r.Withhelds
+		if len(disclosure) > 0 {
+			out.Disclosed = j.disclosed(disclosure)
+		}
 	}
 	return out
+}
+
+func (j *Job) disclosed(list []string) *Disclosed {
+	d := &Disclosed{}
+	for _, what := range list {
+		switch what {
+		case DiscloseExitCode:
+			d.ExitCode, d.Message = &j.Result.ExitCode, j.Message
+		case DisclosePatterns:
+			for _, u := range j.Result.Unmatched {
+				d.Unmatched = append(d.Unmatched, u.Pattern)
+			}
+		case DiscloseFiles:
+			d.Leftover, d.Withheld = j.Result.Leftover, j.Result.Withheld
+		case DiscloseMetrics:
+			d.Metrics = j.Result.Metrics
+		}
+	}
+	return d
 }

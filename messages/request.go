@@ -12,6 +12,12 @@ const WorkingFolder = "working-folder"
 // MaxRequestedActions bounds the actions that one request may name.
 const MaxRequestedActions = 10_000
 
+// MaxRequestBytes bounds a request's payload. The queue takes
+// whatever the server does, so that a publisher which does not listen to the
+// server learns of one that is too large as of every other fault: it is
+// rejected.
+const MaxRequestBytes = 256 << 10
+
 // RunAll, asked for as an action, means every action of the project.
 const RunAll = "run_all"
 

@@ -44,6 +44,11 @@ func (e *PersisterEvent) Subject() string {
 	return join(Prefix, "event", "persister", Token(e.Backend), Token(e.Workspace), Token(string(e.Job)), Token(string(e.Verdict)))
 }
 
+// VerdictSubjects matches where the server repeats each persister event of a
+// backend that it has stored, so that workers hear it without reading a stream.
+// What follows the backend is as in the event's own subject.
+func VerdictSubjects(backend string) string { return join(Prefix, "verdict", Token(backend), ">") }
+
 // Subject returns where the outcome is published.
 func (o *Outcome) Subject() string {
 	return join(Prefix, "outcome", Token(o.Backend), Token(string(o.Request)))

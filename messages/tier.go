@@ -1,7 +1,5 @@
 package messages
 
-import "fmt"
-
 // A Tier is a level of long-term storage, spelled as project files spell it.
 type Tier string
 
@@ -12,19 +10,6 @@ const (
 	ModeratelySensitive Tier = "moderately_sensitive"
 	MinimallySensitive  Tier = "minimally_sensitive"
 )
-
-// Tiers lists the tiers, the most protected first.
-func Tiers() []Tier { return []Tier{HighlySensitive, ModeratelySensitive, MinimallySensitive} }
-
-// ParseTier returns the tier that s spells.
-func ParseTier(s string) (Tier, error) {
-	for _, t := range Tiers() {
-		if string(t) == s {
-			return t, nil
-		}
-	}
-	return "", fmt.Errorf("%s is not a tier (%s, %s or %s)", Quote(s), HighlySensitive, ModeratelySensitive, MinimallySensitive)
-}
 
 // Protection orders tiers: the higher, the more protected. Of two rules that
 // match a file the more protected wins.

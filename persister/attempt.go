@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 )
 
@@ -28,6 +29,7 @@ func (p *Persister) handle(ctx context.Context, d *messages.Delivery) error {
 	event := &messages.PersisterEvent{
 		Job: a.files.Job, Attempt: a.files.Attempt, Backend: a.files.Backend, Workspace: a.files.Workspace,
 	}
+	fault.At("persister.after-take")
 	err = a.decide(ctx, event)
 	if errors.Is(err, ErrWorkspace) {
 		if event.Verdict == "" {
@@ -38,8 +40,11 @@ func (p *Persister) handle(ctx context.Context, d *messages.Delivery) error {
 	if err != nil {
 		return fmt.Errorf("persist %s: %w", a.at, err)
 	}
+	fault.At("persister.before-verdict")
 	event.At = p.Now().UTC()
-	id := fmt.Sprintf("verdict/%s/%d", event.Job, event.Attempt)
+	// One answer for each files message: a worker that asks again, as it missed
+	// the answer, gets another.
+	id := fmt.Sprintf("verdict/%s/%d/%d", event.Job, event.Attempt, d.At.UnixNano())
 	if err := p.Outbox.Publish(ctx, event.Subject(), event, id); err != nil {
 		return fmt.Errorf("publish verdict on %s: %w", a.at, err)
 	}

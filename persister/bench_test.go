@@ -31,6 +31,8 @@ type bench struct {
 	cfg    disk.Config
 	checks persister.Checks
 	run    func()
+
+	settings func(*persister.Config) // if there is anything to change
 }
 
 func newBench(t *testing.T) *bench {
@@ -58,6 +60,9 @@ func (b *bench) start(t *testing.T) {
 	}
 	cfg := persister.DefaultConfig()
 	cfg.Backend, cfg.Checks = storetest.Backend, b.checks
+	if b.settings != nil {
+		b.settings(&cfg)
+	}
 	p, err := persister.New(cfg, b.Ports(store, func() time.Time { return storetest.Epoch.Add(time.Hour) }), zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)

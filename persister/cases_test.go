@@ -2,45 +2,14 @@ package persister
 
 import (
 	"bytes"
-	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"sluice/internal/needs"
 	"sluice/messages"
 )
-
-// CaseLines reads a file of the conformance cases, which lie beside the
-// repository. Where they are missing the test says so, and fails under CI.
-func CaseLines[T any](t *testing.T, name string) []T {
-	t.Helper()
-	dir := os.Getenv("SLUICE_CASES")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "shared", "cases")
-	}
-	data, err := os.ReadFile(filepath.Join(dir, name))
-	if os.IsNotExist(err) && os.Getenv("CI") == "" {
-		t.Skipf("the conformance cases are not at %s; set SLUICE_CASES to where they are", dir)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []T
-	for line := range bytes.Lines(data) {
-		var c T
-		if err := json.Unmarshal(line, &c); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		list = append(list, c)
-	}
-	if len(list) == 0 {
-		t.Fatalf("%s has no cases", name)
-	}
-	return list
-}
 
 type globCase struct {
 	ID         string            `json:"id"`
@@ -75,7 +44,7 @@ func (c globCase) ours() (want []string, why string) {
 
 func TestGlobCases(t *testing.T) {
 	t.Parallel()
-	for _, c := range CaseLines[globCase](t, "globs.jsonl") {
+	for _, c := range needs.Cases[globCase](t, "globs.jsonl") {
 		t.Run(c.ID, func(t *testing.T) {
 			t.Parallel()
 			want, why := c.ours()
@@ -120,7 +89,7 @@ type outputsCase struct {
 
 func TestOutputsCases(t *testing.T) {
 	t.Parallel()
-	for _, c := range CaseLines[outputsCase](t, "outputs.jsonl") {
+	for _, c := range needs.Cases[outputsCase](t, "outputs.jsonl") {
 		t.Run(c.ID, func(t *testing.T) {
 			t.Parallel()
 			want := c.ours(t)
@@ -245,7 +214,7 @@ type level4Case struct {
 
 func TestLevel4Cases(t *testing.T) {
 	t.Parallel()
-	for _, c := range CaseLines[level4Case](t, "level4.jsonl") {
+	for _, c := range needs.Cases[level4Case](t, "level4.jsonl") {
 		t.Run(c.ID, func(t *testing.T) {
 			t.Parallel()
 			content := c.Base64

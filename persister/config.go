@@ -15,6 +15,9 @@ type Config struct {
 	Concurrency int    // files messages handled at once; those of one workspace are made visible one after another
 	Tries       int    // deliveries after which files that are missing or not as listed are called unusable
 	Checks      Checks // of moderately sensitive files
+
+	FailedAside    bool // the files of a failed job lie beside its log, and its workspace stays as it is
+	DeleteObsolete bool // what an action that succeeds no longer makes leaves the highly sensitive tier, too
 }
 
 // Checks bounds what may enter the moderately sensitive tier. The defaults are

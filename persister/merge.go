@@ -30,6 +30,8 @@ type Change struct {
 	Outputs   []Output
 	Succeeded bool
 	Actions   []string // of the project at the job's commit; nil: not known
+
+	DeleteObsolete bool // Config's
 }
 
 // InTheWay lists the files of each tier that lie where a new output needs a
@@ -74,7 +76,8 @@ func messagePath(p messages.Path) messages.Path { return p + ".txt" }
 //   - The moderately sensitive tier has of each new output exactly what this
 //     job says: the file, a message, or nothing.
 //   - When the action succeeds, what it no longer makes goes from that tier.
-//     In the highly sensitive one it stays, marked as out of date.
+//     In the highly sensitive one it stays, marked as out of date, unless
+//     DeleteObsolete takes it away there and from the manifest.
 //   - What stands in the way of a new output goes, if it is the same action's
 //     or that of an action which the project no longer has; else Blocked.
 //   - A message never takes the place of an output.
@@ -106,6 +109,7 @@ func (c Change) Arrange(old *Manifest, inTheWay InTheWay) (*Arrangement, error) 
 	if err := c.clear(a, inTheWay, remove); err != nil {
 		return nil, err
 	}
+	c.deleteObsolete(a, made)
 	for i := range c.Outputs {
 		o := &c.Outputs[i]
 		entry := c.entry(o)
@@ -136,6 +140,20 @@ func (c Change) Arrange(old *Manifest, inTheWay InTheWay) (*Arrangement, error) 
 		}
 	}
 	return a, nil
+}
+
+// deleteObsolete takes away what the action, which has succeeded, no longer
+// makes. What it has put into the moderately sensitive tier goes already.
+func (c Change) deleteObsolete(a *Arrangement, made map[messages.Path]bool) {
+	if !c.DeleteObsolete || !c.Succeeded {
+		return
+	}
+	for _, p := range slices.Sorted(maps.Keys(a.Manifest.Outputs)) {
+		if a.Manifest.Outputs[p].Action == c.Job.Action && !made[p] {
+			a.RemoveHigh = append(a.RemoveHigh, p)
+			delete(a.Manifest.Outputs, p)
+		}
+	}
 }
 
 // markActions notes which outputs are of actions that the project no longer

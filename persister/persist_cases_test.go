@@ -5,8 +5,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sluice/internal/needs"
 	"sluice/messages"
-	"sluice/persister"
 	"sluice/persister/storetest"
 )
 
@@ -41,7 +41,7 @@ type persistStep struct {
 // of the comparison and names it.
 func TestPersistCases(t *testing.T) {
 	t.Parallel()
-	for _, c := range persister.CaseLines[persistCase](t, "persist.jsonl") {
+	for _, c := range needs.Cases[persistCase](t, "persist.jsonl") {
 		t.Run(c.ID, func(t *testing.T) {
 			t.Parallel()
 			t.Log(c.Note)

@@ -27,7 +27,8 @@ type Ports struct {
 type Persister struct {
 	cfg Config
 	Ports
-	log zerolog.Logger
+	log      zerolog.Logger
+	projects projects
 }
 
 // New returns a service that does nothing until Run.
@@ -42,7 +43,8 @@ func New(cfg Config, ports Ports, log zerolog.Logger) (*Persister, error) {
 }
 
 // Run finishes what an earlier process left behind, then persists attempts
-// until ctx ends. What has been committed is made visible even then.
+// until ctx ends. What has been committed is made visible even then; the rest is
+// given back, so that another persister has it at once.
 func (p *Persister) Run(ctx context.Context) error {
 	if err := p.Store.Recover(ctx, p.committed); err != nil && ctx.Err() == nil {
 		// What is left is tried again before its workspace is changed next: it
@@ -51,7 +53,14 @@ func (p *Persister) Run(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for range p.cfg.Concurrency {
-		group.Go(func() error { return p.Queue.Receive(ctx, p.handle) })
+		group.Go(func() error {
+			return p.Queue.Receive(ctx, func(own context.Context, d *messages.Delivery) error {
+				own, cancel := context.WithCancel(own)
+				defer cancel()
+				defer context.AfterFunc(ctx, cancel)()
+				return p.handle(own, d)
+			})
+		})
 	}
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("receive new files: %w", err)

@@ -111,7 +111,12 @@ func describe(problems []messages.FileProblem) string {
 
 // publication puts together what Publish needs.
 func (a *attempt) publication(ctx context.Context, draft Draft, acc *account) (*Publication, error) {
-	manifest, err := a.manifest(acc.outputs)
+	aside := a.cfg.FailedAside && acc.result.Code() != messages.Success
+	manifest, err := a.manifest(acc.outputs, aside)
+	if err == nil && a.commit != nil && messages.Digest(manifest) != a.commit.Manifest {
+		aside = !aside // the setting was another when the commit was made
+		manifest, err = a.manifest(acc.outputs, aside)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -132,19 +137,19 @@ func (a *attempt) publication(ctx context.Context, draft Draft, acc *account) (*
 	if err != nil {
 		return nil, err
 	}
-	change := Change{Job: a.job, Outputs: acc.outputs, Succeeded: result.Code() == messages.Success, Actions: actions}
+	change := Change{Job: a.job, Outputs: acc.outputs, Succeeded: result.Code() == messages.Success, Actions: actions, DeleteObsolete: a.cfg.DeleteObsolete}
 	return &Publication{
-		Outputs: acc.outputs, Record: record, Manifest: manifest, Arrange: change.Arrange, Committed: a.committed,
+		Outputs: acc.outputs, Record: record, Manifest: manifest, Aside: aside, Arrange: change.Arrange, Committed: a.committed,
 		Commit: func(ctx context.Context) error { return a.create(ctx, messages.Digest(manifest), result) },
 	}, nil
 }
 
 // manifest encodes the job's manifest. The same attempt always has the same.
-func (a *attempt) manifest(outputs []Output) ([]byte, error) {
+func (a *attempt) manifest(outputs []Output, aside bool) ([]byte, error) {
 	m := &messages.JobManifest{
 		Envelope: messages.Envelope{Schema: messages.Schema},
 		Job:      a.at.Job, Attempt: a.at.Number, Backend: a.cfg.Backend, Workspace: a.at.Workspace, Action: a.at.Action,
-		Files: make([]messages.ManifestFile, len(outputs)), At: a.files.Finished.UTC(),
+		Files: make([]messages.ManifestFile, len(outputs)), At: a.files.Finished.UTC(), Aside: aside,
 	}
 	for i := range outputs {
 		o := &outputs[i]
@@ -187,13 +192,18 @@ func (a *attempt) create(ctx context.Context, manifest string, result *messages.
 // actions returns the actions of the project at the job's commit, or nil where
 // they are not known.
 func (a *attempt) actions(ctx context.Context) ([]string, error) {
-	entry, err := a.Plans.Get(ctx, messages.PlanKey(a.job.Backend, a.job.Workspace, a.job.Request))
+	key := messages.PlanKey(a.job.Backend, a.job.Workspace, a.job.Request)
+	if actions, known := a.projects.get(key); known {
+		return actions, nil
+	}
+	entry, err := a.Plans.Get(ctx, key)
 	switch {
 	case errors.Is(err, messages.ErrNotFound), err == nil && entry.Value == nil:
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("read plan of request %s: %w", a.job.Request, err)
 	}
+	a.projects.put(key, entry.Value.Actions)
 	return entry.Value.Actions, nil
 }
 

@@ -94,7 +94,7 @@ func (a *account) statusMessage() string {
 	case f.TimedOut:
 		return messages.TimedOut.Message()
 	case f.ExitCode != 0 && f.OOMKilled:
-		if memory := a.job.Limits.Memory; memory > 0 {
+		if memory := a.memory(); memory > 0 {
 			return fmt.Sprintf("Job ran out of memory (limit was %.2fGB)", float64(memory)/(1<<30))
 		}
 		return "Job ran out of memory"
@@ -113,6 +113,25 @@ func (a *account) statusMessage() string {
 		return "\n  No outputs found matching patterns:\n - " + strings.Join(patterns, "\n   - ")
 	}
 	return messages.Success.Message()
+}
+
+// memory is what the attempt could take, in bytes; 0 if that is not known. A job
+// without a limit of its own had its worker's, which the engine's record has.
+func (a *account) memory() int64 {
+	var inspect struct{ HostConfig struct{ Memory int64 } }
+	if limit := a.job.Limits.Memory; limit > 0 || json.Unmarshal(a.container, &inspect) != nil {
+		return limit
+	}
+	return inspect.HostConfig.Memory
+}
+
+// expectedImage is what the attempt was to run, to the digest if that was fixed
+// when the job was planned.
+func (a *account) expectedImage() string {
+	if a.job.Digest == "" {
+		return a.job.Image
+	}
+	return a.job.Image + "@" + a.job.Digest
 }
 
 // hint lists the files that an unmatched pattern may have meant: the nearest
@@ -158,13 +177,13 @@ func (a *account) metadata() ([]byte, error) {
 		"status_message": a.statusMessage(), "hint": orNull(a.hint()), "timestamp_ns": a.now.UnixNano(),
 		"job_definition_id": a.job.ID, "job_definition_rap_id": a.job.Request, "task_id": fmt.Sprintf("%s-%03d", a.job.ID, a.files.Attempt),
 		"created_at": a.job.Created.Unix(), "completed_at": a.files.Finished.Unix(), "user": a.job.By,
-		"docker_image_id": orNull(a.files.ImageDigest), "expected_image_id": a.job.Image,
+		"docker_image_id": orNull(a.files.ImageDigest), "expected_image_id": a.expectedImage(),
 		"exit_code": strconv.Itoa(a.files.ExitCode), "oom_killed": a.files.OOMKilled, "timed_out": a.files.TimedOut,
 		"commit": a.job.Commit, "database_name": orNull(a.job.Dataset),
 		"action_version": label("org.opencontainers.image.version"), "action_revision": label("org.opencontainers.image.revision"),
 		"action_created": label("org.opencontainers.image.created"), "base_revision": label("org.opensafely.base.vcs-ref"),
 		"base_created":          label("org.opencontainers.base.build-date"),
-		"level4_excluded_files": excluded, "cancelled": a.files.Cancelled, "error": false, "job_metrics": map[string]any{},
+		"level4_excluded_files": excluded, "cancelled": a.files.Cancelled, "error": false, "job_metrics": metrics(a.files.Metrics),
 		"container_metadata": a.container,
 		"attempt":            a.files.Attempt, "worker": a.files.Worker, "refused": problems(a.matching.Refused), "raised": names(a.matching.Raised), "note": orNull(a.note),
 	}
@@ -176,6 +195,14 @@ func (a *account) metadata() ([]byte, error) {
 		return nil, fmt.Errorf("write metadata of %s: %w", a.job.ID, err)
 	}
 	return buf.Bytes(), nil
+}
+
+// metrics is an empty object where nothing was sampled, as the reference's is.
+func metrics(m *messages.Metrics) any {
+	if m == nil {
+		return struct{}{}
+	}
+	return m
 }
 
 // labels looks a label of the image up in the engine's record.

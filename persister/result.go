@@ -20,7 +20,7 @@ const maxReason = 1000
 func newResult(f *messages.Files, m Matching, outputs []Output) *messages.Result {
 	r := &messages.Result{
 		ExitCode: f.ExitCode, OOMKilled: f.OOMKilled, TimedOut: f.TimedOut, Reason: f.Reason[:min(len(f.Reason), maxReason)], Started: f.Started, Finished: f.Finished,
-		Worker: f.Worker, ImageDigest: f.ImageDigest, Files: len(outputs), LogBytes: f.Log.Bytes,
+		Worker: f.Worker, ImageDigest: f.ImageDigest, Files: len(outputs), LogBytes: f.Log.Bytes, Metrics: f.Metrics,
 		Unmatched: slices.Clone(head(m.Unmatched, messages.MaxResultPatterns)), // fit changes them
 		Leftover:  head(m.Leftover, messages.MaxResultFiles), Leftovers: len(m.Leftover),
 		Refused: head(m.Refused, messages.MaxResultFiles), Refuseds: len(m.Refused),

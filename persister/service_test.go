@@ -73,7 +73,7 @@ func TestPersist(t *testing.T) {
 	if meta["exit_code"] != "0" || meta["task_id"] != string(j.ID)+"-001" {
 		t.Errorf("metadata: got %v", meta)
 	}
-	if info, err := os.Stat(filepath.Join(b.cfg.High, "ws", "report.html")); err != nil || info.Mode() != 0o644 || !info.ModTime().Equal(storetest.Epoch) {
+	if info, err := os.Stat(filepath.Join(b.cfg.High, "ws", "report.html")); err != nil || info.Mode() != 0o640 || !info.ModTime().Equal(storetest.Epoch) {
 		t.Errorf("mode and time of an output: got %v, %v", info, err)
 	}
 	b.wantClean(t)

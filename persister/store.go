@@ -83,6 +83,7 @@ type Publication struct {
 	Outputs  []Output // in the order of the files given to Copy
 	Record   *Record  // of the attempt; its log is also the action's in both tiers
 	Manifest []byte   // the job's: its digest is in the commit
+	Aside    bool     // the outputs go beside the attempt's log; the workspace stays as it is, but for the action's log
 
 	// Arrange works out the workspace's next manifest and what must go. It is
 	// pure; the store calls it while nothing else can change the workspace.

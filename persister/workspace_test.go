@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -222,6 +223,7 @@ func TestStudy(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := storetest.NewJob("study", "a", "r1", high, "output/*.csv", medium, "output/fig.svg")
+	j.Created = time.Date(2026, 9, 30, 23, 59, 59, 0, time.UTC) // in another month than it ends
 	b.AddJob(j)
 	m := b.stage(t, j, 1, map[string]string{"output/x.csv": "1", "output/fig.svg": "<svg>"})
 	if err := b.deliver(t, m, 1); err != nil {
@@ -233,7 +235,7 @@ func TestStudy(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := names(tree)
-	record := ".sluice/logs/2026-11/" + string(j.ID) + "/"
+	record := ".sluice/logs/2026-09/" + string(j.ID) + "/"
 	want := set([]string{
 		"project.yaml", "output/x.csv", "output/fig.svg", "metadata/a.log", "metadata/manifest.json",
 		".sluice/medium/study/output/fig.svg", ".sluice/medium/study/metadata/a.log", ".sluice/medium/study/metadata/manifest.json",

@@ -1,8 +1,10 @@
 package planner_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -141,6 +143,35 @@ func TestUnusable(t *testing.T) {
 	})
 }
 
+// TestFilesDied: the files message of an attempt is in the dead letters, and its
+// job does not wait for it for ever. One that still waits for its persister has
+// all the time in the world.
+func TestFilesDied(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		w := b.worker("w1", 1)
+		b.ask("r1", "alone")
+		a := b.take(w)
+		w.Say(a, messages.StageFinalizing, "")
+		w.Lease(a, messages.LeaseReleased)
+		b.sleep(12 * time.Hour)
+		b.wantCode("r1", "alone", messages.Finalizing)
+		b.Die(a)
+		b.sleep(time.Minute)
+		lost := b.job("r1", "alone").Lost
+		if len(lost) != 1 || !strings.Contains(lost[0].Reason, "files message was given up") {
+			t.Fatalf("lost: got %+v", lost)
+		}
+		second := b.take(w)
+		if second.Attempt != 2 {
+			t.Errorf("attempt %d was dispatched, want 2", second.Attempt)
+		}
+		w.Persist(second, ok)
+		b.wantCode("r1", "alone", messages.Success)
+	})
+}
+
 // TestForged: events that are not backed by the registers change nothing.
 func TestForged(t *testing.T) {
 	t.Parallel()
@@ -168,8 +199,17 @@ func TestForged(t *testing.T) {
 		if got := b.job("r1", "alone"); got.Worker != "w1" || len(got.Lost) != 0 {
 			t.Errorf("got %+v", got)
 		}
-		if b.Waiting() != 0 || len(b.Dead()) != 1 || !strings.Contains(b.Dead()[0].Reason, "belongs on") {
-			t.Errorf("waiting %d, dead %v", b.Waiting(), b.Dead())
+		reasons := map[string]int{}
+		for _, l := range b.Dead() {
+			for _, r := range []string{"was never dispatched", "nobody planned it", "belongs on"} {
+				if strings.Contains(l.Reason, r) {
+					reasons[r]++
+				}
+			}
+		}
+		want := map[string]int{"was never dispatched": 5, "nobody planned it": 2, "belongs on": 1}
+		if b.Waiting() != 0 || len(b.Dead()) != 8 || !maps.Equal(reasons, want) {
+			t.Errorf("waiting %d, dead letters %v, want %v", b.Waiting(), reasons, want)
 		}
 		w.Persist(a, ok)
 		b.wantCode("r1", "alone", messages.Success)
@@ -210,6 +250,108 @@ func TestLostAction(t *testing.T) {
 			t.Errorf("got attempt %d, want 1", a.Attempt)
 		}
 	})
+}
+
+// TestUnreadableAction: an action that whoever takes it parks is not parked for
+// ever: its job ends, and the job server is told.
+func TestUnreadableAction(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		b.worker("w1", 1)
+		b.ask("r1", "alone")
+		parked := 0
+		for range 120 { // an hour
+			for _, subject := range b.Queued() {
+				parked++
+				if err := b.Connect(0, false, nil).PurgeAction(t.Context(), subject); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.sleep(30 * time.Second)
+		}
+		b.wantCode("r1", "alone", messages.InternalError)
+		b.wantMessage("r1", "alone", "The last of 3 attempts: its action was taken 2 times and claimed by no worker; the dead letters may say why.")
+		if parked < 6 || parked > 9 {
+			t.Errorf("the action was parked %d times, want 6 to 9", parked)
+		}
+		if o := b.last("r1", messages.OutcomeFinished); len(o.Jobs) != 1 || o.Jobs[0].Code != messages.InternalError {
+			t.Errorf("the job server was told %+v", o)
+		}
+		if len(b.Dead()) != 1 {
+			t.Errorf("dead letters of the planner: %v, want one", b.Dead())
+		}
+	})
+}
+
+// TestActionKept: an action that the server takes for settled, and keeps, does
+// not keep itself out of its queue for ever.
+func TestActionKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		w := b.worker("w1", 1)
+		b.ask("r1", "alone")
+		b.Keep(b.Queued()[0])
+		b.sleep(4 * time.Minute)
+		if a := b.take(w); a.Attempt != 1 {
+			t.Errorf("got attempt %d, want 1", a.Attempt)
+		}
+	})
+}
+
+// TestActionWaits: an action that waits in its queue for long has lost nothing.
+func TestActionWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		w := b.worker("w1", 1)
+		b.ask("r1", "alone")
+		b.sleep(time.Hour)
+		if a := b.take(w); a.Attempt != 1 || len(b.Started()) != 1 {
+			t.Errorf("got attempt %d, published %d times; want one of each", a.Attempt, len(b.Started()))
+		}
+	})
+}
+
+// TestGivenUpRequest: a request that cannot be processed, try after try, is
+// parked, and the job server is told that it will not run.
+func TestGivenUpRequest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, diamond)
+		w := b.worker("w1", 1)
+		b.stop()
+		b.broken = messages.PlanKey("tpp", "ws", "r1")
+		b.start()
+		b.ask("r1", "alone")
+		b.ask("r2", "alone")
+		b.sleep(time.Hour)
+		if o := b.last("r1", messages.OutcomeRejected); o.Code != messages.InternalError || strings.Contains(fmt.Sprint(o.Reasons), errBroken.Error()) {
+			t.Errorf("the job server was told %+v, want internal_error and nothing of our insides", o)
+		}
+		if dead := b.Dead(); len(dead) != 1 || !strings.Contains(dead[0].Reason, "given up after 100 tries") || !strings.Contains(dead[0].Reason, errBroken.Error()) {
+			t.Errorf("dead letters: got %v", dead)
+		}
+		if got := b.run(w); !slices.Equal(got, []string{"alone"}) {
+			t.Errorf("ran %v, want what comes behind it", got)
+		}
+	})
+}
+
+// A brokenPlans register cannot create one plan.
+type brokenPlans struct {
+	planner.Register[messages.Plan]
+	key string
+}
+
+var errBroken = errors.New("the register has no room for this one")
+
+func (r brokenPlans) Create(ctx context.Context, key string, p *messages.Plan) (messages.Revision, error) {
+	if key == r.key {
+		return 0, errBroken
+	}
+	return r.Register.Create(ctx, key, p)
 }
 
 // TestSourceDown: a request whose project file cannot be had holds up nobody,

@@ -12,6 +12,7 @@ import (
 func (p Ports) within(d time.Duration) Ports {
 	p.Outbox = boundedOutbox{p.Outbox, d}
 	p.Actions = boundedActions{p.Actions, d}
+	p.Files = boundedFiles{p.Files, d}
 	p.Dead = boundedDead{p.Dead, d}
 	p.Jobs = boundedRegister[messages.Job]{boundedCell[messages.Job]{p.Jobs, d}, p.Jobs}
 	p.Latest = boundedRegister[messages.Latest]{boundedCell[messages.Latest]{p.Latest, d}, p.Latest}
@@ -42,6 +43,23 @@ func (b boundedActions) PurgeAction(ctx context.Context, subject string) error {
 	ctx, cancel := context.WithTimeout(ctx, b.d)
 	defer cancel()
 	return b.Actions.PurgeAction(ctx, subject)
+}
+
+func (b boundedActions) SweepQueues(ctx context.Context, backend string, pools []string) error {
+	ctx, cancel := context.WithTimeout(ctx, b.d)
+	defer cancel()
+	return b.Actions.SweepQueues(ctx, backend, pools)
+}
+
+type boundedFiles struct {
+	Files
+	d time.Duration
+}
+
+func (b boundedFiles) FilesQueued(ctx context.Context, subject string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.d)
+	defer cancel()
+	return b.Files.FilesQueued(ctx, subject)
 }
 
 type boundedDead struct {

@@ -19,13 +19,16 @@ type Config struct {
 
 	DatabasePool string             // where database actions run
 	DefaultPool  string             // where the others run
-	PoolLimits   map[string]float64 // slots of a pool on a whole backend, where the backend's setting has none
-	Weights      []Weight           // slots that a job takes; the first match counts, 1 without any
-	Limits       messages.Limits    // of every attempt; zero means the worker's own
-	Window       float64            // slots' worth of actions that are dispatched for each slot of a live worker
-	MaxAttempts  int                // of one job, for our own faults
-	Backoff      time.Duration      // before the second attempt; doubled for each further one
-	MaxBackoff   time.Duration      // the longest of them
+	PoolLimits   map[string]float64 // slots of a pool on a whole backend, where neither BackendLimits nor the backend's setting has one
+	Weights      []Weight           // slots that a job takes; the first match counts, 1 without any; those of a backend's setting come before
+
+	BackendLimits map[string]map[string]float64 // by backend and pool, before PoolLimits
+	JobLimits     map[string]messages.Limits    // of every attempt, by backend, where its setting has none; zero means the worker's own
+
+	Window      float64       // slots' worth of actions that are dispatched for each slot of a live worker
+	MaxAttempts int           // of one job, for our own faults
+	Backoff     time.Duration // before the second attempt; doubled for each further one
+	MaxBackoff  time.Duration // the longest of them
 
 	LeaseTTL    time.Duration // what workers write their leases with
 	LeaseGrace  time.Duration // after an expiry, before the attempt is given up
@@ -84,12 +87,18 @@ func (c Config) Check() error {
 			bad("%s: %v", f.name, err)
 		}
 	}
-	for pool, limit := range c.PoolLimits {
-		if err := messages.CheckPool(pool); err != nil {
-			bad("pool_limits: %v", err)
-		}
-		if !(limit > 0) {
-			bad("pool_limits: the limit of pool %s is %v; it must be above zero", pool, limit)
+	limits := []map[string]float64{c.PoolLimits}
+	for _, own := range c.BackendLimits {
+		limits = append(limits, own)
+	}
+	for _, own := range limits {
+		for pool, limit := range own {
+			if err := messages.CheckPool(pool); err != nil {
+				bad("pool_limits: %v", err)
+			}
+			if !(limit > 0) {
+				bad("pool_limits: the limit of pool %s is %v; it must be above zero", pool, limit)
+			}
 		}
 	}
 	for _, w := range c.Weights {

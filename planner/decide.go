@@ -10,9 +10,10 @@ import (
 // A Standing is what became of an action's newest job in a workspace, jobs
 // that were cancelled left out.
 type Standing struct {
-	Job   messages.JobID
-	State messages.State
-	Gone  bool // an output of it is no longer there: it counts as never run (`sluice run`)
+	Job     messages.JobID
+	State   messages.State
+	Gone    bool // an output of it is no longer there: it counts as never run (`sluice run`)
+	Changed bool // the action is written in another way since (`sluice run`)
 }
 
 // The reference's sentences where a request makes no job
@@ -117,6 +118,8 @@ func (d *decision) why(name string, s Standing) (messages.PlanWhy, bool) {
 		return messages.WhyForced, true
 	case s.Gone:
 		return messages.WhyMissing, true
+	case s.Changed:
+		return messages.WhyChanged, true
 	}
 	return messages.WhySucceeded, false
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"sluice/internal/needs"
 	"sluice/messages"
 	"sluice/planner"
 	"sluice/planner/project"
@@ -100,6 +101,12 @@ func TestDecide(t *testing.T) {
 			req:    messages.Request{Actions: []string{"left"}},
 			latest: map[string]planner.Standing{"gen": {Job: "x", State: messages.Succeeded, Gone: true}},
 			want:   []string{"gen:missing", "left:asked:gen"},
+		},
+		{
+			name:   "written in another way",
+			req:    messages.Request{Actions: []string{"run_all"}},
+			latest: map[string]planner.Standing{"gen": old("gen", messages.Succeeded), "left": {Job: "x", State: messages.Succeeded, Changed: true}, "right": old("right", messages.Succeeded), "end": old("end", messages.Succeeded), "alone": old("alone", messages.Succeeded)},
+			want:   []string{"gen:succeeded", "left:changed", "right:succeeded", "end:succeeded", "alone:succeeded"},
 		},
 		{
 			name:   "run_all is not asking by name",
@@ -213,7 +220,7 @@ func TestCreateCases(t *testing.T) {
 			}
 		}
 	}
-	for _, c := range cases[createCase](t, "create.jsonl") {
+	for _, c := range needs.Cases[createCase](t, "create.jsonl") {
 		t.Run(c.ID, func(t *testing.T) {
 			t.Parallel()
 			req := &messages.Request{

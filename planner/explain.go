@@ -10,11 +10,11 @@ import (
 )
 
 // explain writes into the records of waiting jobs what they wait for, a bounded
-// number at a time, and reports whether there are more.
-func (s *session) explain(ctx context.Context, b *backend) (more bool, err error) {
-	const most = 128
+// number at a time.
+func (s *session) explain(ctx context.Context, b *backend) error {
+	const most = 32 // calls wait meanwhile
 	if len(b.labels) == 0 {
-		return false, nil
+		return nil
 	}
 	list := make([]label, 0, most)
 	ordered := false
@@ -33,7 +33,7 @@ func (s *session) explain(ctx context.Context, b *backend) (more bool, err error
 		list[i].code, _, _ = s.standby(b, l.j)
 		list[i].message = clip(why.of(l.j, list[i].code))
 	}
-	return len(b.labels) > 0, each(ctx, list, s.label)
+	return each(ctx, list, s.label)
 }
 
 // A label is what a record is to say about a waiting job.
@@ -51,7 +51,8 @@ func (s *session) label(ctx context.Context, l label) error {
 		return nil
 	}
 	return s.save(ctx, l.j, func(r *messages.Job) error { // no other code: only what people read
-		r.Message, r.Updated = l.message, s.Now()
+		r.Message = l.message
+		r.Touch(s.Now())
 		return nil
 	})
 }

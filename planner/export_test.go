@@ -10,3 +10,9 @@ func WeightOf(cfg Config, backend, workspace, action, run string) float64 {
 	}
 	return w.of(backend, workspace, action, run)
 }
+
+// Changed is what `sluice run` compares an action with its last job by.
+var (
+	Changed = changed
+	RulesOf = rulesOf
+)

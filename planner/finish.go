@@ -6,28 +6,34 @@ import (
 	"fmt"
 	"slices"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 )
 
-// settle ends a job as its commit says. The commit is the truth, whichever
-// attempt it names.
+// settle ends a job as its commit says.
 func (s *session) settle(ctx context.Context, j *job, c *messages.Commit) error {
-	if c.Tombstone() {
-		return s.end(ctx, j, c.Code, "")
-	}
-	if c.Attempt != j.record.Attempt || j.record.State == messages.Pending {
-		if err := s.halt(ctx, j, messages.Success); err != nil { // an older attempt has won
-			return err
-		}
-	}
-	err := s.save(ctx, j, func(r *messages.Job) error {
-		r.Result, r.Manifest, r.Wanted = c.Result, c.Manifest, ""
-		return r.Set(c.Result.Code(), describe(c.Result, r.Database), s.Now())
-	})
+	last, err := s.settling(ctx, j, c)
 	if err != nil {
 		return err
 	}
-	return s.over(ctx, j)
+	return s.take(ctx, last)
+}
+
+// settling does all that ends a job as its commit says but for the last step.
+// The commit is the truth, whichever attempt it names.
+func (s *session) settling(ctx context.Context, j *job, c *messages.Commit) (last *step, err error) {
+	if c.Tombstone() {
+		return nil, s.end(ctx, j, c.Code, "")
+	}
+	if c.Attempt != j.record.Attempt || j.record.State == messages.Pending {
+		if err := s.halt(ctx, j, messages.Success); err != nil { // an older attempt has won
+			return nil, err
+		}
+	}
+	return &step{job: j, change: func(r *messages.Job) error {
+		r.Result, r.Manifest, r.Wanted = c.Result, c.Manifest, ""
+		return r.Set(c.Result.Code(), describe(c.Result, r.Database), s.Now())
+	}, after: func(ctx context.Context) error { return s.over(ctx, j) }}, nil
 }
 
 // want ends a job for a reason of our own, or of the user's. What is wanted is
@@ -35,12 +41,14 @@ func (s *session) settle(ctx context.Context, j *job, c *messages.Commit) error 
 func (s *session) want(ctx context.Context, j *job, code messages.Code, message string) error {
 	if j.record.Wanted == "" && j.record.Attempt > 0 {
 		err := s.save(ctx, j, func(r *messages.Job) error {
-			r.Wanted, r.Message, r.Updated = code, clip(message), s.Now()
+			r.Wanted, r.Message = code, clip(message)
+			r.Touch(s.Now())
 			return nil
 		})
 		if err != nil {
 			return err
 		}
+		fault.At("planner.after-wanted")
 		s.place(j)
 	}
 	return s.end(ctx, j, code, message)
@@ -61,23 +69,27 @@ func (s *session) end(ctx context.Context, j *job, code messages.Code, message s
 		if !c.Tombstone() {
 			return s.settle(ctx, j, c)
 		}
+		fault.At("planner.after-tombstone")
 		if c.Code != code {
 			code, message = c.Code, ""
 		}
 		if err := s.halt(ctx, j, code); err != nil {
 			return err
 		}
+		fault.At("planner.after-halt")
 		if code == messages.InternalError {
 			a := s.action(j.record)
 			if err := s.Dead.Park(ctx, a.Subject(), a, fencer, lastLoss(j.record)); err != nil {
 				return fmt.Errorf("park action of job %s: %w", j.key.id, err)
 			}
+			fault.At("planner.after-dead-letter")
 		}
 	}
 	if code == messages.CancelledByUser { // later requests look past it
 		if err := s.unlist(ctx, j); err != nil {
 			return err
 		}
+		fault.At("planner.after-unlist")
 	}
 	if err := s.set(ctx, j, code, message); err != nil {
 		return err
@@ -120,6 +132,7 @@ func (s *session) unlist(ctx context.Context, j *job) error {
 // over lets go of a job whose record is final: what waited for it goes on or
 // fails, and the end of its request may have come.
 func (s *session) over(_ context.Context, j *job) error {
+	fault.At("planner.after-final-record")
 	r := j.record
 	s.log.Info().Str("job", string(r.ID)).Str("action", r.Action).Str("workspace", r.Workspace).Str("backend", r.Backend).Str("code", string(r.Code)).Int("attempt", r.Attempt).Msg("job ended")
 	waiters := s.waiters[j.key]
@@ -159,7 +172,8 @@ func (s *session) retry(ctx context.Context, j *job, worker, reason string) erro
 	err := s.save(ctx, j, func(r *messages.Job) error {
 		r.Lost = append(slices.Clip(r.Lost), loss)
 		if last {
-			r.Wanted, r.Message, r.Updated = messages.InternalError, lostAll(r), s.Now()
+			r.Wanted, r.Message = messages.InternalError, lostAll(r)
+			r.Touch(s.Now())
 			return nil
 		}
 		return r.Set(messages.WaitingOnNewTask, clip(fmt.Sprintf("Attempt %d failed: %s. Attempt %d starts after a pause.", loss.Attempt, loss.Reason, loss.Attempt+1)), s.Now())
@@ -167,6 +181,7 @@ func (s *session) retry(ctx context.Context, j *job, worker, reason string) erro
 	if err != nil {
 		return err
 	}
+	fault.At("planner.after-loss")
 	s.log.Warn().Str("job", string(j.key.id)).Str("action", j.record.Action).Int("attempt", loss.Attempt).Str("worker", worker).Str("reason", loss.Reason).Msg("attempt failed by our own fault")
 	s.backend(j.key.backend).dirty = true
 	if last {

@@ -37,6 +37,8 @@ type Fleet struct {
 	dead     []Letter
 	controls []*messages.Control
 	projects map[string]string // by commit
+	died     map[string]bool   // subjects of files messages
+	kept     map[string]bool   // subjects of actions that are settled and still there
 	down     error
 }
 
@@ -52,7 +54,7 @@ func newFleet() *Fleet {
 	return &Fleet{
 		buckets: map[string]map[string]*item{}, watchers: map[*watcher]bool{}, seen: map[string]time.Time{},
 		queues:  map[string]*queue{"requests": {}, "events": {}},
-		actions: map[string]*messages.Action{}, more: make(chan struct{}), projects: map[string]string{},
+		actions: map[string]*messages.Action{}, more: make(chan struct{}), projects: map[string]string{}, died: map[string]bool{}, kept: map[string]bool{},
 	}
 }
 
@@ -123,7 +125,7 @@ func (c *Conn) Writes() int {
 // Ports returns what a planner needs, over this connection.
 func (c *Conn) Ports() planner.Ports {
 	return planner.Ports{
-		Requests: receiver{c, "requests"}, Events: receiver{c, "events"}, Outbox: c, Actions: c, Dead: c, Controls: c, Line: c, Source: c,
+		Requests: receiver{c, "requests"}, Events: receiver{c, "events"}, Outbox: c, Actions: c, Files: c, Dead: c, Controls: c, Line: c, Source: c,
 		Jobs: register[messages.Job, *messages.Job]{c, "jobs"}, Latest: register[messages.Latest, *messages.Latest]{c, "jobs"},
 		Plans: register[messages.Plan, *messages.Plan]{c, "jobs"}, Commits: register[messages.Commit, *messages.Commit]{c, "commits"},
 		Leases:   expiring[messages.Lease, *messages.Lease]{register[messages.Lease, *messages.Lease]{c, "leases"}},
@@ -237,7 +239,28 @@ func (c *Conn) PurgeAction(ctx context.Context, subject string) error {
 	})
 }
 
+// SweepQueues implements planner.Actions.
+func (c *Conn) SweepQueues(ctx context.Context, _ string, _ []string) error {
+	if err := c.alive(ctx); err != nil {
+		return err
+	}
+	c.f.mu.Lock()
+	defer c.f.mu.Unlock()
+	for subject := range c.f.kept {
+		c.f.drop(subject)
+	}
+	return nil
+}
+
+// Keep has the server take an action for settled and keep it.
+func (f *Fleet) Keep(subject string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kept[subject] = true
+}
+
 func (f *Fleet) drop(subject string) {
+	delete(f.kept, subject)
 	delete(f.actions, subject)
 	f.order = slices.DeleteFunc(f.order, func(s string) bool { return s == subject })
 }
@@ -254,6 +277,21 @@ func (c *Conn) Park(ctx context.Context, subject string, m messages.Message, _, 
 		c.f.dead = append(c.f.dead, Letter{subject, reason, data})
 		return nil
 	})
+}
+
+// FilesQueued implements planner.Files: a persister may always take longer, but
+// for a message that a test has die.
+func (c *Conn) FilesQueued(_ context.Context, subject string) (bool, error) {
+	c.f.mu.Lock()
+	defer c.f.mu.Unlock()
+	return !c.f.died[subject], nil
+}
+
+// Die gives up the files message of an attempt.
+func (f *Fleet) Die(a *messages.Action) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.died[(&messages.Files{Backend: a.Backend, Workspace: a.Workspace, Job: a.Job}).Subject()] = true
 }
 
 // Send implements planner.Controls.

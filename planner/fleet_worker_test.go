@@ -139,7 +139,7 @@ func (w *Worker) next() (*messages.Action, <-chan struct{}) {
 	defer w.f.mu.Unlock()
 	for _, subject := range slices.Clone(w.f.order) {
 		a := w.f.actions[subject]
-		if _, mine := w.Pools[a.Pool]; !mine || a.Backend != w.Backend {
+		if _, mine := w.Pools[a.Pool]; !mine || a.Backend != w.Backend || w.f.kept[subject] {
 			continue
 		}
 		w.f.drop(subject)

@@ -39,14 +39,14 @@ func serverBench(t *testing.T, c *jetstream.Conn, src planner.Source) context.Co
 	t.Helper()
 	p, err := planner.New(planner.DefaultConfig(), planner.Ports{
 		Requests: c.Queue(jetstream.Requests, jetstream.PlannerConsumer, "planner"), Events: c.Queue(jetstream.Events, jetstream.PlannerConsumer, "planner"),
-		Outbox: c, Actions: c, Dead: c, Controls: c, Line: c, Source: src,
+		Outbox: c, Actions: c, Files: c, Dead: c, Controls: c, Line: c, Source: src,
 		Jobs: c.JobsRegister(), Latest: c.LatestRegister(), Plans: c.PlansRegister(), Commits: c.CommitsRegister(),
 		Leases: c.LeasesRegister(), Leader: c.LeaderRegister(), Workers: c.PresenceRegister(), Settings: c.SettingsRegister(),
 	}, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Minute)
 	ended := make(chan error, 3)
 	go func() { ended <- p.Run(ctx) }()
 	presence := &messages.Presence{Worker: "w1", Backend: "test", Pools: map[string]messages.Slots{"default": {Total: 8}, "db": {Total: 1}}}

@@ -8,14 +8,16 @@ import (
 	"slices"
 	"time"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 	"sluice/planner/project"
 )
 
 // newJobs makes the records of a plan's new jobs, in the order of creation. It
-// depends on nothing but the plan, the project and the configuration. The
-// problems are those of actions that no record can be made of.
-func (p *Planner) newJobs(plan *messages.Plan, prj *project.Project) (jobs []*messages.Job, problems []string) {
+// depends on nothing but the plan, the project, the configuration and the
+// backend's terms. The problems are those of actions that no record can be made
+// of.
+func (p *Planner) newJobs(plan *messages.Plan, prj *project.Project, t terms) (jobs []*messages.Job, problems []string) {
 	waits := make(map[string]messages.JobID, len(plan.Jobs))
 	for _, planned := range plan.Jobs {
 		if !planned.Reused || planned.Why == messages.WhyActive {
@@ -33,19 +35,19 @@ func (p *Planner) newJobs(plan *messages.Plan, prj *project.Project) (jobs []*me
 			problems = append(problems, err.Error())
 			continue
 		}
-		jobs = append(jobs, p.newJob(plan, a, command, waits, plan.Created.Add(time.Duration(i)*time.Microsecond)))
+		jobs = append(jobs, p.newJob(plan, a, command, waits, t, plan.Created.Add(time.Duration(i)*time.Microsecond)))
 	}
 	return jobs, problems
 }
 
 // newJob makes the record of one job. Ages differ within a plan, so that the
 // order of creation stays known.
-func (p *Planner) newJob(plan *messages.Plan, a *project.Action, command []string, waits map[string]messages.JobID, created time.Time) *messages.Job {
+func (p *Planner) newJob(plan *messages.Plan, a *project.Action, command []string, waits map[string]messages.JobID, t terms, created time.Time) *messages.Job {
 	req := &plan.Request
 	j := &messages.Job{
 		ID: messages.NewJobID(req.ID, a.Name), Request: req.ID, Backend: req.Backend, Workspace: req.Workspace, Action: a.Name, Source: req.Source,
-		Pool: p.cfg.DefaultPool, Weight: p.weights.of(req.Backend, req.Workspace, a.Name, project.Join(command)), Database: a.IsDatabase,
-		Run: a.Run, Image: command[0], Args: command[1:], Needs: a.Needs, Limits: p.cfg.Limits,
+		Pool: p.cfg.DefaultPool, Weight: t.weights.of(req.Backend, req.Workspace, a.Name, project.Join(command)), Database: a.IsDatabase,
+		Run: a.Run, Image: command[0], Digest: a.Digest, Args: command[1:], Needs: a.Needs, Limits: t.limits,
 		Env: []messages.EnvVar{{Name: "OPENSAFELY_BACKEND", Value: req.Backend}},
 		By:  req.CreatedBy, Project: req.Project, Created: created, Updated: created,
 		State: messages.Pending, Code: messages.Created, Message: messages.Created.Message(),
@@ -68,8 +70,9 @@ func (p *Planner) newJob(plan *messages.Plan, a *project.Action, command []strin
 		j.Code = messages.WaitingOnDependencies
 		j.Message = clip(j.Code.Message() + ": " + some(awaited))
 	}
-	for _, o := range a.Outputs {
-		j.Rules = append(j.Rules, messages.Rule{Tier: messages.Tier(o.Level), Name: o.Name, Pattern: o.Pattern})
+	j.Rules = rulesOf(a)
+	if a.Repo != "" {
+		j.Reuses = &messages.Source{Repo: a.Repo, Branch: reusableBranch, Commit: a.Commit}
 	}
 	return j
 }
@@ -89,10 +92,10 @@ func permissions(scope *messages.AnalysisScope) string {
 }
 
 // impossible reports the jobs of a plan that could never run, all at once.
-func (p *Planner) impossible(plan *messages.Plan, prj *project.Project, limits map[string]float64) (reasons []string) {
-	jobs, reasons := p.newJobs(plan, prj)
+func (p *Planner) impossible(plan *messages.Plan, prj *project.Project, t terms) (reasons []string) {
+	jobs, reasons := p.newJobs(plan, prj, t)
 	for _, j := range jobs {
-		if limit := limits[j.Pool]; limit > 0 && j.Weight > limit+tiny {
+		if limit := t.pools[j.Pool]; limit > 0 && j.Weight > limit+tiny {
 			reasons = append(reasons, fmt.Sprintf("Action '%s' takes %v slots, and pool %s of backend %s is limited to %v: it could never start; ask for another weight or another limit", j.Action, j.Weight, j.Pool, j.Backend, limit))
 		}
 		data, err := messages.Encode(j)
@@ -121,22 +124,18 @@ const (
 
 // carryOut writes the jobs of a plan, marks it done, has it told, and lets the
 // jobs begin. What was written before a crash is left as it is.
-func (s *session) carryOut(ctx context.Context, d draft, prj *project.Project) error {
-	jobs, _ := s.newJobs(d.plan, prj) // the problems were reasons not to come here
+func (s *session) carryOut(ctx context.Context, d draft, prj *project.Project, t terms) error {
+	jobs, _ := s.newJobs(d.plan, prj, t) // the problems were reasons not to come here
 	known := make([]*job, len(jobs))
 	lists := make([]messages.Entry[messages.Latest], len(jobs))
-	index := make([]int, len(jobs))
-	for i := range index {
-		index[i] = i
-	}
-	err := each(ctx, index, func(ctx context.Context, i int) (err error) {
+	err := eachOf(ctx, len(jobs), func(ctx context.Context, i int) (err error) {
 		known[i], err = s.create(ctx, jobs[i])
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	err = each(ctx, index, func(ctx context.Context, i int) (err error) {
+	err = eachOf(ctx, len(jobs), func(ctx context.Context, i int) (err error) {
 		j := jobs[i]
 		lists[i], err = s.relatest(ctx, latestKey{j.Backend, j.Workspace, j.Action}, func(l *messages.Latest) {
 			if !slices.Contains(l.Jobs, j.ID) {
@@ -148,6 +147,7 @@ func (s *session) carryOut(ctx context.Context, d draft, prj *project.Project) e
 	if err != nil {
 		return err
 	}
+	fault.At("planner.before-plan-done")
 	d.plan.Done = true
 	if err := s.write(ctx, &d); err != nil {
 		return err
@@ -155,7 +155,7 @@ func (s *session) carryOut(ctx context.Context, d draft, prj *project.Project) e
 	req := d.plan.Request
 	s.log.Info().Str("request", string(req.ID)).Str("backend", req.Backend).Str("workspace", req.Workspace).Int("jobs", len(jobs)).Msg("request accepted")
 	return s.do(ctx, func(ctx context.Context) error {
-		s.teller.add(func(ctx context.Context) error { return s.announce(ctx, d) }) // before anything about its jobs
+		s.announceLater(d, time.Time{}) // before anything about its jobs
 		request := s.requestOf(&messages.Job{Backend: req.Backend, Workspace: req.Workspace, Request: req.ID})
 		request.open += len(known)
 		if req.Commit == messages.WorkingFolder {
@@ -173,6 +173,7 @@ func (s *session) create(ctx context.Context, r *messages.Job) (*job, error) {
 	key := messages.JobKey(r.Backend, r.Workspace, r.ID)
 	revision, err := s.Jobs.Create(ctx, key, r)
 	if err == nil {
+		fault.At("planner.between-records")
 		return &job{key: keyOf(r), record: r, revision: revision}, nil
 	}
 	if !errors.Is(err, messages.ErrConflict) {

@@ -99,6 +99,9 @@ func (p *Planner) renew(ctx context.Context, r *reign) error {
 			return nil
 		case <-ticker.C:
 		}
+		if p.Now().Before(r.renewed.Add(-time.Second)) { // alarms would ring late: begin anew, and look at everything
+			return errors.New("this machine's clock was set back")
+		}
 		left := p.cfg.LeaderTTL - p.Now().Sub(r.renewed) - p.cfg.LeaderTTL/10
 		if left <= 0 {
 			return fmt.Errorf("%w: the leader key could not be renewed for %v", errDeposed, p.cfg.LeaderTTL)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 )
 
@@ -130,6 +131,7 @@ func (s *session) giveUp(ctx context.Context, j *job) error {
 	if err != nil {
 		return fmt.Errorf("fence attempt %d of job %s: %w", j.record.Attempt, j.key.id, err)
 	}
+	fault.At("planner.after-fence")
 	j.lease = held{state: messages.LeaseFenced, owner: owner, revision: revision}
 	s.log.Warn().Str("job", string(j.key.id)).Int("attempt", j.record.Attempt).Str("worker", owner).Msg("worker is lost; its attempt is given up")
 	if j.record.State == messages.Running {
@@ -146,19 +148,30 @@ func lost(owner string) string { return "worker " + owner + " did not renew its 
 // takeBack takes a dispatched attempt out of its queue, if no worker has
 // claimed it: it must not begin now.
 func (s *session) takeBack(ctx context.Context, j *job, why messages.Code) error {
+	fenced, err := s.fenceUnclaimed(ctx, j, why)
+	if err != nil || !fenced {
+		return err
+	}
+	return s.reset(ctx, j)
+}
+
+// fenceUnclaimed takes the action of an attempt out of its queue and keeps
+// workers from the attempt, unless one was quicker.
+func (s *session) fenceUnclaimed(ctx context.Context, j *job, why messages.Code) (fenced bool, err error) {
 	r := j.record
 	if err := s.Actions.PurgeAction(ctx, messages.ActionSubject(r.Backend, r.Pool, r.Workspace, r.ID)); err != nil {
-		return fmt.Errorf("purge the action of job %s: %w", r.ID, err)
+		return false, fmt.Errorf("purge the action of job %s: %w", r.ID, err)
 	}
 	revision, err := s.Leases.Create(ctx, messages.LeaseKey(r.Backend, r.ID, r.Attempt), s.fence(r, "", why), s.cfg.LeaseKeep)
 	if errors.Is(err, messages.ErrConflict) {
-		return nil // a worker was quicker; it goes on
+		return false, nil // it goes on
 	}
 	if err != nil {
-		return fmt.Errorf("fence attempt %d of job %s: %w", r.Attempt, r.ID, err)
+		return false, fmt.Errorf("fence attempt %d of job %s: %w", r.Attempt, r.ID, err)
 	}
+	fault.At("planner.after-take-back")
 	j.lease = held{state: messages.LeaseFenced, owner: fencer, revision: revision}
-	return s.reset(ctx, j)
+	return true, nil
 }
 
 // reset has a job whose attempt never began wait again. That is no fault of
@@ -199,6 +212,7 @@ func (s *session) halt(ctx context.Context, j *job, why messages.Code) error {
 	if err := s.Actions.PurgeAction(ctx, messages.ActionSubject(r.Backend, r.Pool, r.Workspace, r.ID)); err != nil {
 		return fmt.Errorf("purge the action of job %s: %w", r.ID, err)
 	}
+	fault.At("planner.after-purge")
 	lease, err := s.haltLease(ctx, leaseKey{j.key, r.Attempt}, s.fence(r, "", why))
 	if err != nil {
 		return err
@@ -225,6 +239,7 @@ func (s *session) haltLease(ctx context.Context, k leaseKey, fenced *messages.Le
 			next = *e.Value
 			next.State, next.Reason, next.At = messages.LeaseStopping, fenced.Reason, s.Now()
 			if e.Revision, err = s.Leases.Update(ctx, key, &next, e.Revision, s.cfg.LeaseKeep); err == nil {
+				fault.At("planner.after-stopping")
 				s.control(k, next.Owner, next.Reason)
 			}
 		default:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"sluice/messages"
 )
@@ -69,7 +70,8 @@ func (s *session) loadFleet(ctx context.Context) error {
 	err := s.Settings.All(ctx, "setting.*", func(e messages.Entry[messages.Setting]) {
 		if name, err := settingBackend(e.Key); err == nil && e.Value != nil {
 			b := s.backend(name)
-			b.setting, b.revision = *e.Value, e.Revision
+			b.revision = e.Revision
+			s.adoptSetting(b, *e.Value)
 		}
 	})
 	if err != nil {
@@ -93,13 +95,13 @@ func (s *session) loadPlans(ctx context.Context) (undone map[requestKey]bool, op
 		switch {
 		case e.Value.Finished:
 		case e.Value.Code != "":
-			s.teller.add(func(ctx context.Context) error { return s.announce(ctx, d) })
+			s.announceLater(d, time.Time{})
 		case !e.Value.Done:
 			undone[key] = true
 			drafts = append(drafts, d)
 		default:
 			open[key] = &request{workspace: e.Value.Request.Workspace}
-			s.teller.add(func(ctx context.Context) error { return s.announce(ctx, d) })
+			s.announceLater(d, time.Time{})
 		}
 	})
 	if err != nil {
@@ -119,7 +121,7 @@ func (s *session) loadJobs(ctx context.Context, open map[requestKey]*request) (m
 		key := keyOf(e.Value)
 		untouched := e.Value.State == messages.Pending && e.Value.Updated.Equal(e.Value.Created)
 		if open[requestKey{key.backend, e.Value.Request}] != nil && !untouched {
-			s.teller.add(func(ctx context.Context) error { return s.tell(ctx, e.Value, e.Revision) })
+			s.tellLater(e.Value, e.Revision)
 		}
 		if e.Value.State.Final() {
 			s.past[key] = pastOf(e.Value)

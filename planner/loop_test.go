@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sluice/internal/needs"
 	"sluice/messages"
 	"sluice/planner"
 )
@@ -47,7 +48,7 @@ func TestLoopCases(t *testing.T) {
 			Message string        `json:"status_message"`
 		}
 	}
-	for _, c := range cases[loopCase](t, "loop.jsonl") {
+	for _, c := range needs.Cases[loopCase](t, "loop.jsonl") {
 		t.Run(c.ID, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -166,7 +167,7 @@ func TestResultCases(t *testing.T) {
 		Code      messages.Code `json:"status_code"`
 		Message   string        `json:"status_message"`
 	}
-	for _, c := range cases[resultCase](t, "results.jsonl") {
+	for _, c := range needs.Cases[resultCase](t, "results.jsonl") {
 		if c.Agent != "" {
 			continue // no other program's words are in our records
 		}

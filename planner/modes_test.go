@@ -42,8 +42,9 @@ func TestMaintenance(t *testing.T) {
 		if gen.Name != "gen" || alone.Name != "alone" {
 			t.Fatalf("started %s and %s", gen.Name, alone.Name)
 		}
-		b.set(&messages.Setting{Maintenance: &messages.Switch{Since: time.Now()}})
+		b.set(&messages.Setting{Maintenance: &messages.Switch{Since: time.Now(), Reason: "new data"}})
 		b.wantCode("r1", "gen", messages.WaitingDBMaintenance)
+		b.wantMessage("r1", "gen", "Waiting for database to finish maintenance (since 2000-01-01T00:00:00Z: new data)")
 		b.wantCode("r1", "alone", messages.Initiated)
 		if l := Lookup[messages.Lease](b.Fleet, "leases", messages.LeaseKey("tpp", gen.Job, 1)); l.State != messages.LeaseStopping {
 			t.Errorf("lease of gen: got %+v", l)

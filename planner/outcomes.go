@@ -6,86 +6,57 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"sync"
+	"time"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 )
 
-// A teller publishes outcomes in the order in which they came about, apart from
-// the goroutine that decides. What it had in hand when the session ended, the
-// next one tells.
-type teller struct {
-	mu   sync.Mutex
-	line []func(context.Context) error
-	more chan struct{}
+// tellLater has it told that a job has a new code.
+func (s *session) tellLater(r *messages.Job, revision messages.Revision) {
+	s.teller.add(telling{requestKey{r.Backend, r.Request}, r.ID, func(ctx context.Context) error { return s.tell(ctx, r, revision) }})
 }
 
-func newTeller() *teller { return &teller{more: make(chan struct{}, 1)} }
-
-// add puts something to tell at the end of the line.
-func (t *teller) add(tell func(context.Context) error) {
-	t.mu.Lock()
-	t.line = append(t.line, tell)
-	t.mu.Unlock()
-	select {
-	case t.more <- struct{}{}:
-	default:
-	}
-}
-
-// run tells until ctx ends.
-func (t *teller) run(ctx context.Context) error {
-	for {
-		t.mu.Lock()
-		line := t.line
-		t.line = nil
-		t.mu.Unlock()
-		for _, tell := range line {
-			if err := tell(ctx); err != nil && ctx.Err() == nil {
-				return err
-			}
-		}
-		if len(line) > 0 {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.more:
-		}
-	}
+// announceLater has it told what a plan has come to, and when it was asked for,
+// if it was.
+func (s *session) announceLater(d draft, asked time.Time) {
+	key := requestKey{d.plan.Request.Backend, d.plan.Request.ID}
+	s.teller.add(telling{request: key, tell: func(ctx context.Context) error { return s.announce(ctx, d, asked) }})
 }
 
 // tell publishes that a job has a new code.
 func (s *session) tell(ctx context.Context, r *messages.Job, revision messages.Revision) error {
-	out := r.Outside()
+	out := r.Outside(s.disclosure(r.Backend))
 	o := &messages.Outcome{Kind: messages.OutcomeJob, Request: r.Request, Backend: r.Backend, Workspace: r.Workspace, Job: &out, At: s.Now()}
 	return s.say(ctx, o, fmt.Sprintf("job/%s/%s/%d", r.Backend, r.ID, revision))
 }
 
 func (s *session) say(ctx context.Context, o *messages.Outcome, id string) error {
+	fault.At("planner.before-outcome")
 	if err := s.Outbox.Publish(ctx, o.Subject(), o, id); err != nil {
 		return fmt.Errorf("publish outcome %s: %w", id, err)
 	}
 	return nil
 }
 
-// refuse publishes that no job was made, for a request that has no plan.
-func (s *session) refuse(ctx context.Context, place messages.Place, id messages.RequestID, code messages.Code, reasons []string) error {
+// refuse publishes that no job was made. Each time that somebody asked is
+// answered, though it be with the same words; asked is zero where nobody did.
+func (s *session) refuse(ctx context.Context, place messages.Place, id messages.RequestID, asked time.Time, code messages.Code, reasons []string) error {
 	o := &messages.Outcome{Kind: messages.OutcomeRejected, Request: id, Backend: place.Backend, Workspace: place.Workspace, Code: code, Reasons: bound(reasons), At: s.Now()}
 	s.log.Info().Str("request", string(id)).Str("backend", place.Backend).Str("code", string(code)).Strs("reasons", o.Reasons).Msg("request rejected")
 	sum := fnv.New64a() // the same id may be refused for another reason
-	_, _ = fmt.Fprint(sum, place.Workspace, code, reasons)
+	_, _ = fmt.Fprint(sum, place.Workspace, code, reasons, asked.UnixNano())
 	return s.say(ctx, o, fmt.Sprintf("rejected/%s/%s/%x", place.Backend, id, sum.Sum64()))
 }
 
 // announce publishes what a plan has come to: accepted or rejected, and
-// finished if there is nothing to do or nothing left to do.
-func (s *session) announce(ctx context.Context, d draft) error {
+// finished if there is nothing to do or nothing left to do. It says when it was
+// asked for, if it was.
+func (s *session) announce(ctx context.Context, d draft, asked time.Time) error {
 	req := d.plan.Request
 	if d.plan.Code != "" && d.plan.Code != messages.NothingToDo {
 		place := messages.Place{Backend: req.Backend, Workspace: req.Workspace}
-		if err := s.refuse(ctx, place, req.ID, d.plan.Code, d.plan.Reasons); err != nil {
+		if err := s.refuse(ctx, place, req.ID, asked, d.plan.Code, d.plan.Reasons); err != nil {
 			return err
 		}
 		return s.markFinished(ctx, d.key)
@@ -94,7 +65,10 @@ func (s *session) announce(ctx context.Context, d draft) error {
 	if err != nil {
 		return err
 	}
-	o := &messages.Outcome{Kind: messages.OutcomeAccepted, Request: req.ID, Backend: req.Backend, Workspace: req.Workspace, Jobs: jobs, Reasons: bound(d.plan.Warnings), At: s.Now()}
+	o := &messages.Outcome{
+		Kind: messages.OutcomeAccepted, Request: req.ID, Backend: req.Backend, Workspace: req.Workspace, Source: &req.Source,
+		Jobs: jobs, Reasons: bound(d.plan.Warnings), At: s.Now(),
+	}
 	left := fit(o)
 	if err := s.say(ctx, o, fmt.Sprintf("accepted/%s/%s", req.Backend, req.ID)); err != nil {
 		return err
@@ -116,7 +90,7 @@ func (s *session) announce(ctx context.Context, d draft) error {
 func (s *session) finish(key requestKey, r *request) {
 	delete(s.requests, key)
 	plan := messages.PlanKey(key.backend, r.workspace, key.id)
-	s.teller.add(func(ctx context.Context) error { return s.conclude(ctx, plan) })
+	s.teller.add(telling{request: key, tell: func(ctx context.Context) error { return s.conclude(ctx, plan) }})
 }
 
 // conclude publishes a request's end and writes into its plan that it was told.
@@ -135,7 +109,7 @@ func (s *session) conclude(ctx context.Context, key string) error {
 		return err
 	}
 	o := &messages.Outcome{
-		Kind: messages.OutcomeFinished, Request: req.ID, Backend: req.Backend, Workspace: req.Workspace,
+		Kind: messages.OutcomeFinished, Request: req.ID, Backend: req.Backend, Workspace: req.Workspace, Source: &req.Source,
 		Code: e.Value.Code, Reasons: bound(e.Value.Reasons), Jobs: jobs, At: s.Now(),
 	}
 	if left := fit(o); len(left) > 0 {
@@ -144,6 +118,7 @@ func (s *session) conclude(ctx context.Context, key string) error {
 	if err := s.say(ctx, o, fmt.Sprintf("finished/%s/%s", req.Backend, req.ID)); err != nil {
 		return err
 	}
+	fault.At("planner.after-finished-outcome")
 	s.log.Info().Str("request", string(req.ID)).Str("backend", req.Backend).Str("workspace", req.Workspace).Msg("request finished")
 	return s.markFinished(ctx, key)
 }
@@ -169,11 +144,7 @@ func (s *session) markFinished(ctx context.Context, key string) error {
 // outside reads what a job server may know of the jobs of a plan.
 func (s *session) outside(ctx context.Context, plan *messages.Plan) ([]messages.JobOutcome, error) {
 	out := make([]messages.JobOutcome, len(plan.Jobs))
-	index := make([]int, len(plan.Jobs))
-	for i := range index {
-		index[i] = i
-	}
-	err := each(ctx, index, func(ctx context.Context, i int) error {
+	err := eachOf(ctx, len(plan.Jobs), func(ctx context.Context, i int) error {
 		planned := plan.Jobs[i]
 		e, err := s.Jobs.Get(ctx, messages.JobKey(plan.Request.Backend, plan.Request.Workspace, planned.Job))
 		switch {
@@ -182,7 +153,8 @@ func (s *session) outside(ctx context.Context, plan *messages.Plan) ([]messages.
 		case err != nil:
 			return fmt.Errorf("read job %s: %w", planned.Job, err)
 		default:
-			out[i] = e.Value.Outside()
+			out[i] = e.Value.Outside(s.disclosure(plan.Request.Backend))
+			out[i].Run, out[i].Database = clipTo(e.Value.Run, maxRunBytes), e.Value.Database
 		}
 		out[i].Reused, out[i].Why = planned.Reused, planned.Why
 		return nil
@@ -194,6 +166,7 @@ func (s *session) outside(ctx context.Context, plan *messages.Plan) ([]messages.
 const (
 	maxReasons     = 50
 	maxReasonBytes = 500
+	maxRunBytes    = 4 << 10
 )
 
 func bound(reasons []string) []string {
@@ -219,7 +192,7 @@ func fit(o *messages.Outcome) (left []messages.JobOutcome) {
 	for i := range o.Jobs {
 		data, err := json.Marshal(&o.Jobs[i])
 		if size += len(data) + 1; err != nil || size > room {
-			o.Jobs, left = o.Jobs[:i:i], o.Jobs[i:]
+			o.Jobs, left, o.More = o.Jobs[:i:i], o.Jobs[i:], len(o.Jobs)-i
 			break
 		}
 	}

@@ -78,7 +78,17 @@ func (s *session) retryAt(r *messages.Job) time.Time {
 	for range len(r.Lost) - 1 {
 		wait = min(2*wait, s.cfg.MaxBackoff)
 	}
-	return last.At.Add(wait)
+	return s.written(last.At).Add(wait)
+}
+
+// written returns a time of a record. One that is still to come was written
+// before this machine's clock was set back: all that is known of it is that it
+// was before this session.
+func (s *session) written(at time.Time) time.Time {
+	if at.After(s.Now()) {
+		return s.began
+	}
+	return at
 }
 
 // cascade ends jobs whose needs have failed, and what needs those, and so on.

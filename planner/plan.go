@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 	"sluice/planner/project"
 )
@@ -57,7 +58,7 @@ func (s *session) pursuit(ctx context.Context, d draft) error {
 		case !errors.Is(err, errNotHere):
 			return err
 		}
-		s.log.Warn().Err(err).Str("plan", d.key).Dur("pause", wait).Msg("project file cannot be had; the request waits")
+		s.log.Warn().Err(err).Str("plan", d.key).Dur("pause", wait).Msg("the request waits")
 		if len(d.plan.Jobs) == 0 && s.Now().Sub(d.plan.Created) > s.cfg.SourceGiveUp {
 			return s.abandon(ctx, d, err)
 		}
@@ -81,7 +82,14 @@ func (s *session) abandon(ctx context.Context, d draft, cause error) error {
 	if err := s.Dead.Park(ctx, req.Subject(), &req, fencer, cause.Error()); err != nil {
 		return fmt.Errorf("park request %s: %w", req.ID, err)
 	}
-	return s.reject(ctx, d, messages.InternalError, []string{fmt.Sprintf("project.yaml could not be fetched for %v; this usually means a platform issue", s.cfg.SourceGiveUp)})
+	why := fmt.Sprintf("project.yaml could not be fetched for %v; this usually means a platform issue", s.cfg.SourceGiveUp)
+	if unpinned := (*unpinnedError)(nil); errors.As(cause, &unpinned) {
+		why = fmt.Sprintf("the registry of images could not be asked for %v; this usually means a platform issue", s.cfg.SourceGiveUp)
+	}
+	if s.cfg.WorkingFolder { // who asks is the one who can mend it
+		why = clip(cause.Error())
+	}
+	return s.reject(ctx, d, messages.InternalError, []string{why})
 }
 
 // reread gets the newest state of a plan that was written before, and reports
@@ -127,7 +135,8 @@ func (s *session) reject(ctx context.Context, d draft, code messages.Code, reaso
 	if err := s.write(ctx, &d); err != nil {
 		return err
 	}
-	s.teller.add(func(ctx context.Context) error { return s.announce(ctx, d) })
+	fault.At("planner.after-reject")
+	s.announceLater(d, time.Time{})
 	return nil
 }
 
@@ -141,6 +150,10 @@ func (s *session) decide(ctx context.Context, d draft, wait time.Duration) error
 	if err != nil && !errors.As(err, &failure) && !errors.As(err, &problems) {
 		return err
 	}
+	var old []staleJob
+	if err == nil {
+		old = s.stale(ctx, &d.plan.Request, p)
+	}
 	s.planning.Lock()
 	defer s.planning.Unlock()
 	if open, err := s.reread(ctx, &d); err != nil || !open {
@@ -152,15 +165,23 @@ func (s *session) decide(ctx context.Context, d draft, wait time.Duration) error
 	case len(problems) > 0:
 		return s.reject(ctx, d, messages.InvalidProject, texts(problems))
 	}
-	if len(d.plan.Jobs) > 0 { // decided before a crash
-		return s.carryOut(ctx, d, p)
-	}
-	view, err := s.look(ctx, &d.plan.Request, p)
+	t, err := s.termsOf(ctx, d.plan.Request.Backend)
 	if err != nil {
 		return err
 	}
-	planned, err := Decide(&d.plan.Request, p, view.standing)
-	d.plan.Actions, d.plan.Warnings, d.plan.Waiting = allActions(p), bound(p.Warnings), ""
+	if len(d.plan.Jobs) > 0 { // decided before a crash
+		if err := pinned(p, d.plan.Jobs); err != nil {
+			return err
+		}
+		return s.carryOut(ctx, d, p, t)
+	}
+	standing, err := s.look(ctx, &d.plan.Request, p)
+	if err != nil {
+		return err
+	}
+	planned, err := Decide(&d.plan.Request, p, standing)
+	warnings := append(slices.Clone(p.Warnings), staleWarnings(old, planned)...)
+	d.plan.Actions, d.plan.Warnings, d.plan.Waiting = allActions(p), bound(warnings), ""
 	nothing := errors.As(err, &failure) && failure.Code == messages.NothingToDo
 	switch {
 	case nothing:
@@ -169,8 +190,11 @@ func (s *session) decide(ctx context.Context, d draft, wait time.Duration) error
 	case err != nil:
 		return err
 	}
+	if err := pinned(p, planned); err != nil {
+		return err
+	}
 	d.plan.Jobs = planned
-	if reasons := s.impossible(d.plan, p, view.limits); len(reasons) > 0 {
+	if reasons := s.impossible(d.plan, p, t); len(reasons) > 0 {
 		return s.reject(ctx, d, messages.JobError, reasons)
 	}
 	if err := lighten(d.plan); err != nil {
@@ -182,7 +206,8 @@ func (s *session) decide(ctx context.Context, d draft, wait time.Duration) error
 	if err := s.write(ctx, &d); err != nil {
 		return err
 	}
-	return s.carryOut(ctx, d, p)
+	fault.At("planner.after-plan")
+	return s.carryOut(ctx, d, p, t)
 }
 
 // rejection returns the code of a rejection for the code of a source's failure.
@@ -230,42 +255,33 @@ func lighten(plan *messages.Plan) error {
 	return err
 }
 
-// A view is what planning has to know of the state.
-type view struct {
-	standing map[string]Standing
-	limits   map[string]float64 // of pools
-}
-
 // look asks the owner of the state what became of a project's actions.
-func (s *session) look(ctx context.Context, req *messages.Request, p *project.Project) (view, error) {
-	v := view{standing: map[string]Standing{}, limits: map[string]float64{}}
+func (s *session) look(ctx context.Context, req *messages.Request, p *project.Project) (map[string]Standing, error) {
+	found := map[string]Standing{}
 	err := s.do(ctx, func(context.Context) error {
 		for _, a := range p.Actions {
 			if standing, ok := s.standing(latestKey{req.Backend, req.Workspace, a.Name}); ok {
-				v.standing[a.Name] = standing
+				found[a.Name] = standing
 			}
-		}
-		b := s.backend(req.Backend)
-		for _, pool := range []string{s.cfg.DatabasePool, s.cfg.DefaultPool} {
-			v.limits[pool] = s.limit(b, pool)
 		}
 		return nil
 	})
 	if err != nil || s.Outputs == nil {
-		return v, err
+		return found, err
 	}
-	for name, standing := range v.standing {
+	for name, standing := range found {
 		if standing.State != messages.Succeeded {
 			continue
 		}
 		e, err := s.Jobs.Get(ctx, messages.JobKey(req.Backend, req.Workspace, standing.Job))
 		if err != nil {
-			return v, fmt.Errorf("read job %s: %w", standing.Job, err)
+			return found, fmt.Errorf("read job %s: %w", standing.Job, err)
 		}
 		if standing.Gone, err = s.Outputs.Gone(ctx, e.Value); err != nil {
-			return v, fmt.Errorf("look for the outputs of job %s: %w", standing.Job, err)
+			return found, fmt.Errorf("look for the outputs of job %s: %w", standing.Job, err)
 		}
-		v.standing[name] = standing
+		standing.Changed = changed(p.Action(name), e.Value)
+		found[name] = standing
 	}
-	return v, nil
+	return found, nil
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"sluice/internal/fault"
 )
 
 // A Planner plans for one fleet. Several may run; one of them is active.
@@ -70,6 +72,7 @@ func (p *Planner) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	fault.At("planner.after-lead")
 	p.log.Info().Msg("this planner is active")
 	err = p.reign(ctx, r)
 	if !errors.Is(err, errDeposed) {

@@ -13,11 +13,14 @@ type Ports struct {
 	Events   Queue // of workers and persisters
 	Outbox   Outbox
 	Actions  Actions
+	Files    Files
 	Dead     DeadLetters
 	Controls Controls
 	Line     Line
 	Source   Source
-	Outputs  Outputs // nil: what a job has left is believed to be there
+	Outputs  Outputs  // nil: what a job has left is believed to be there
+	Reusable Reusable // nil: whatever stands before a colon is an image
+	Images   Images   // nil: images are not pinned when a job is planned
 
 	Jobs     Register[messages.Job]
 	Latest   Register[messages.Latest]
@@ -48,6 +51,16 @@ type Outbox interface {
 // Actions takes a queued action back, if no worker has it yet.
 type Actions interface {
 	PurgeAction(ctx context.Context, subject string) error
+	// SweepQueues removes from a backend's queues what is settled and was kept by
+	// servers that died: nobody would take it, and an action would be kept out by
+	// an earlier one of its job.
+	SweepQueues(ctx context.Context, backend string, pools []string) error
+}
+
+// Files tells whether a files message on a subject waits for its persister, or
+// is with it.
+type Files interface {
+	FilesQueued(ctx context.Context, subject string) (bool, error)
 }
 
 // DeadLetters keeps what was given up, with its reason.
@@ -80,6 +93,22 @@ type Source interface {
 // its action has to run again (`sluice run`, where people delete files).
 type Outputs interface {
 	Gone(ctx context.Context, j *messages.Job) (bool, error)
+}
+
+// A Reusable knows the actions that studies share. A messages.Failure says that
+// the study is at fault; any other error may go away.
+type Reusable interface {
+	// IsImage reports whether a name is an image, and no reusable action.
+	IsImage(name string) bool
+	// Action returns the repository of a reusable action, the commit that a tag
+	// stands for and is approved, and its action.yaml.
+	Action(ctx context.Context, name, tag string) (src messages.Source, file []byte, err error)
+}
+
+// Images knows what the names of images stand for now. A messages.Failure says
+// that there is no such image; any other error may go away.
+type Images interface {
+	Digest(ctx context.Context, image string) (string, error)
 }
 
 // A Cell keeps values of one type under keys, changed by compare-and-set and

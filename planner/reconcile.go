@@ -16,6 +16,7 @@ func (s *session) reconcile(ctx context.Context) error {
 	if err := s.recheckFleet(ctx); err != nil {
 		return err
 	}
+	s.sweepQueues()
 	var tried []*job
 	for _, b := range s.backends {
 		tried = slices.AppendSeq(tried, maps.Values(b.tried))
@@ -31,6 +32,43 @@ func (s *session) reconcile(ctx context.Context) error {
 		s.refresh(b)
 	}
 	return nil
+}
+
+// sweepQueues removes what the queues keep and nobody is given again. Nothing
+// waits for it: a queue that does not answer must not hold up the others.
+func (s *session) sweepQueues() {
+	if !s.sweeping.CompareAndSwap(false, true) {
+		return
+	}
+	pools := map[string][]string{}
+	for _, b := range s.backends {
+		pools[b.name] = slices.Collect(maps.Keys(b.pools()))
+	}
+	s.group.Go(func() error {
+		defer s.sweeping.Store(false)
+		for backend, list := range pools {
+			if err := s.Actions.SweepQueues(s.ctx, backend, list); err != nil && s.ctx.Err() == nil {
+				s.log.Warn().Err(err).Str("backend", backend).Msg("queues could not be looked through for what is settled; tried again at the next pass")
+			}
+		}
+		return nil
+	})
+}
+
+// pools are those of a backend's workers and of its jobs in flight.
+func (b *backend) pools() map[string]bool {
+	pools := map[string]bool{}
+	for _, w := range b.workers {
+		if w.presence != nil {
+			for pool := range w.presence.Pools {
+				pools[pool] = true
+			}
+		}
+	}
+	for _, j := range b.tried {
+		pools[j.record.Pool] = true
+	}
+	return pools
 }
 
 // recheckFleet reads settings and workers again. Workers that are not there any
@@ -74,11 +112,7 @@ func (s *session) inspect(ctx context.Context, list []*job) error {
 		commit *messages.Commit
 	}
 	found := make([]finding, len(list))
-	index := make([]int, len(list))
-	for i := range index {
-		index[i] = i
-	}
-	err := each(ctx, index, func(ctx context.Context, i int) (err error) {
+	err := eachOf(ctx, len(list), func(ctx context.Context, i int) (err error) {
 		j, f := list[i], &found[i]
 		f.lease, err = s.Leases.Get(ctx, messages.LeaseKey(j.key.backend, j.key.id, j.record.Attempt))
 		if errors.Is(err, messages.ErrNotFound) {
@@ -87,7 +121,7 @@ func (s *session) inspect(ctx context.Context, list []*job) error {
 		if err != nil {
 			return fmt.Errorf("read the lease of job %s: %w", j.key.id, err)
 		}
-		f.commit, err = s.commit(ctx, j)
+		f.commit, err = s.commit(ctx, j.key)
 		return err
 	})
 	if err != nil {
@@ -120,7 +154,7 @@ func (s *session) inspect(ctx context.Context, list []*job) error {
 
 // mend takes up an attempt that has got stuck between two writes.
 func (s *session) mend(ctx context.Context, j *job, unclaimed bool) error {
-	r, waited := j.record, s.Now().Sub(j.record.Updated)
+	r, waited := j.record, s.Now().Sub(s.written(j.record.Updated))
 	switch {
 	case r.Wanted != "": // by a step that is still to come
 		return nil
@@ -133,13 +167,15 @@ func (s *session) mend(ctx context.Context, j *job, unclaimed bool) error {
 		return s.bury(ctx, j)
 	case r.State == messages.Running && !j.discarded.IsZero() && s.Now().Sub(j.discarded) > s.cfg.Reconcile:
 		return s.retry(ctx, j, j.lease.owner, "its worker stopped it and did not say why")
+	case r.State == messages.Running && j.lease.state == messages.LeaseReleased && r.Code == messages.Finalizing && s.Now().Add(s.reigned.ahead).Sub(j.lease.at) > s.cfg.LeaseGrace:
+		return s.checkFiles(ctx, j)
 	case r.State == messages.Running && j.lease.state == messages.LeaseReleased && r.Code != messages.Finalizing && s.silent(j.lease):
 		return s.retry(ctx, j, j.lease.owner, "its worker let it go and did not say how it ended")
 	case unclaimed && j.unclaimed() && waited > s.cfg.ClaimWait && !s.served(r):
 		return s.takeBack(ctx, j, messages.WaitingOnWorkers)
 	case r.Code == messages.Initiated && unclaimed && (j.published.IsZero() || s.Now().Sub(j.published) > s.cfg.ClaimWait):
 		s.remember(ctx, r)
-		return s.publish(ctx, j) // by a planner before this one, or taken by nobody
+		return s.publishAgain(ctx, j) // by a planner before this one, or taken by nobody
 	case r.State == messages.Running && r.Code != messages.Initiated && unclaimed && waited > s.cfg.LeaseGrace:
 		if err := s.halt(ctx, j, messages.InternalError); err != nil { // the lease is gone, marker and all
 			return err

@@ -35,7 +35,7 @@ func (s *session) save(ctx context.Context, j *job, change func(*messages.Job) e
 	j.record, j.revision = &next, revision
 	if changed {
 		s.log.Debug().Str("job", string(next.ID)).Str("action", next.Action).Str("code", string(next.Code)).Int("attempt", next.Attempt).Msg("job changed")
-		s.teller.add(func(ctx context.Context) error { return s.tell(ctx, &next, revision) })
+		s.tellLater(&next, revision)
 	}
 	return nil
 }

@@ -17,38 +17,85 @@ func (s *session) request(ctx context.Context, d *messages.Delivery) error {
 	place, err := messages.ParseSubject(d.Subject)
 	switch {
 	case err == nil && place.Kind == "request":
-		return s.enough(d, s.newRequest(ctx, place, d.Data))
+		if err = s.enough(d, s.newRequest(ctx, place, d)); errors.As(err, new(*messages.Parked)) {
+			return s.tellGivenUp(ctx, place, d, err)
+		}
+		return err
 	case err == nil && place.Kind == "cancel":
 		return s.enough(d, s.cancel(ctx, place, d))
 	}
 	return messages.Park("subject %s is not that of a request or a cancellation", messages.Quote(d.Subject))
 }
 
+// mostTries bounds how often a message is tried.
+const mostTries = 100
+
 // enough gives up a message that has failed so often that it must not hold up
 // the others any longer (I5). With the pauses between deliveries that takes the
 // better part of an hour.
 func (s *session) enough(d *messages.Delivery, err error) error {
-	const most = 100
-	if err == nil || d.Tries < most || s.ctx.Err() != nil {
+	if err == nil || d.Tries < mostTries || s.ctx.Err() != nil {
 		return err
 	}
 	return messages.Park("given up after %d tries: %w", d.Tries, err)
 }
 
+// tellGivenUp has the job server told of a request that is parked, as far as its
+// id can be read and nothing else was told or will be.
+func (s *session) tellGivenUp(ctx context.Context, place messages.Place, d *messages.Delivery, parked error) error {
+	id := readableID(d.Data)
+	if id == "" || d.Tries < mostTries {
+		return parked // unreadable has told
+	}
+	why := []string{messages.InternalError.Message()}
+	s.planning.Lock()
+	defer s.planning.Unlock()
+	e, err := s.Plans.Get(ctx, messages.PlanKey(place.Backend, place.Workspace, id))
+	switch {
+	case errors.Is(err, messages.ErrNotFound):
+		err = s.refuse(ctx, place, id, d.At, messages.InternalError, why)
+	case err != nil:
+		err = fmt.Errorf("read plan of request %s: %w", id, err)
+	case !e.Value.Done && len(e.Value.Jobs) == 0:
+		err = s.reject(ctx, draft{key: e.Key, plan: e.Value, revision: e.Revision}, messages.InternalError, why)
+	} // a plan with jobs is carried out, by the next planner if need be
+	if err != nil {
+		return err
+	}
+	return parked
+}
+
+// readableID returns the id of a request that may be unreadable otherwise; empty
+// for none.
+func readableID(data []byte) messages.RequestID {
+	var head struct {
+		ID messages.RequestID `json:"id"`
+	}
+	if _ = json.Unmarshal(data, &head); head.ID.Check() != nil {
+		return ""
+	}
+	return head.ID
+}
+
 // newRequest takes a request. It returns when the plan is written, or it is
 // written that the plan has to wait for the project file.
-func (s *session) newRequest(ctx context.Context, place messages.Place, data []byte) error {
+func (s *session) newRequest(ctx context.Context, place messages.Place, from *messages.Delivery) error {
 	var req messages.Request
-	if err := messages.Decode(data, &req); err != nil {
-		return s.unreadable(ctx, place, data, err)
+	data, asked := from.Data, from.At
+	err := messages.Decode(data, &req)
+	if len(data) > messages.MaxRequestBytes {
+		err = messages.Problems{fmt.Sprintf("the request is %d bytes long; the limit is %d", len(data), messages.MaxRequestBytes)}
+	}
+	if err != nil {
+		return s.unreadable(ctx, place, from, err)
 	}
 	if problems := s.checkRequest(place, &req); len(problems) > 0 {
-		return s.refuse(ctx, place, req.ID, messages.InvalidRequest, problems)
+		return s.refuse(ctx, place, req.ID, asked, messages.InvalidRequest, problems)
 	}
 	key := messages.PlanKey(req.Backend, req.Workspace, req.ID)
 	switch e, err := s.Plans.Get(ctx, key); {
 	case err == nil:
-		return s.repeated(ctx, place, draft{key: key, plan: e.Value, revision: e.Revision}, &req)
+		return s.repeated(ctx, place, draft{key: key, plan: e.Value, revision: e.Revision}, &req, asked)
 	case !errors.Is(err, messages.ErrNotFound):
 		return fmt.Errorf("read plan of request %s: %w", req.ID, err)
 	}
@@ -57,7 +104,7 @@ func (s *session) newRequest(ctx context.Context, place messages.Place, data []b
 		return err
 	}
 	if other != "" {
-		return s.refuse(ctx, place, req.ID, messages.InvalidRequest, inconsistent(req.ID, "workspace", other))
+		return s.refuse(ctx, place, req.ID, asked, messages.InvalidRequest, inconsistent(req.ID, "workspace", other))
 	}
 	d := draft{key: key, plan: &messages.Plan{Request: req, Created: s.Now()}}
 	err = s.decide(ctx, d, s.cfg.SourceWait)
@@ -69,15 +116,11 @@ func (s *session) newRequest(ctx context.Context, place messages.Place, data []b
 
 // unreadable answers what is not a valid request. If it cannot be decoded at
 // all it is parked, too.
-func (s *session) unreadable(ctx context.Context, place messages.Place, data []byte, cause error) error {
+func (s *session) unreadable(ctx context.Context, place messages.Place, from *messages.Delivery, cause error) error {
 	var invalid messages.Problems
 	decoded := errors.As(cause, &invalid)
-	var head struct {
-		ID messages.RequestID `json:"id"`
-	}
-	_ = json.Unmarshal(data, &head) // whatever can still be read of it
-	if head.ID.Check() == nil {
-		if err := s.refuse(ctx, place, head.ID, messages.InvalidRequest, messages.Sentences(cause)); err != nil {
+	if id := readableID(from.Data); id != "" {
+		if err := s.refuse(ctx, place, id, from.At, messages.InvalidRequest, messages.Sentences(cause)); err != nil {
 			return err
 		}
 		if decoded {
@@ -87,8 +130,9 @@ func (s *session) unreadable(ctx context.Context, place messages.Place, data []b
 	return messages.Park("request: %w", cause)
 }
 
-// recordsFolder lies beside the workspaces (docs/protocol.md, part 6).
-const recordsFolder = "logs"
+// taken are the names of folders that lie beside the workspaces, and what the
+// highly sensitive tier keeps there (docs/protocol.md, part 6).
+var taken = map[string]string{"logs": "the records of jobs", "archives": "archived workspaces"}
 
 // CheckRequest reports what is wrong with a valid request as one to this fleet,
 // in the reference's words (controller/create_or_update_jobs.py,
@@ -102,8 +146,8 @@ func CheckRequest(cfg Config, req *messages.Request) error {
 	if req.Database != "" && !slices.Contains(cfg.Databases, req.Database) {
 		bad("Invalid database name '%s', allowed are: %s", req.Database, strings.Join(cfg.Databases, ", "))
 	}
-	if req.Workspace == recordsFolder && !cfg.WorkingFolder {
-		bad("workspace name %q is taken: the highly sensitive tier keeps the records of jobs there", recordsFolder)
+	if what := taken[req.Workspace]; what != "" && !cfg.WorkingFolder {
+		bad("workspace name %q is taken: the highly sensitive tier keeps %s there", req.Workspace, what)
 	}
 	if req.Commit == messages.WorkingFolder && !cfg.WorkingFolder {
 		bad("commit %s is for `sluice run` only; name a commit by its 40 hexadecimal digits", messages.Quote(req.Commit))
@@ -143,13 +187,13 @@ func sentences(err error) []string {
 
 // repeated takes a request whose id has a plan: it changes nothing, and is
 // answered as the first time.
-func (s *session) repeated(ctx context.Context, place messages.Place, d draft, req *messages.Request) error {
+func (s *session) repeated(ctx context.Context, place messages.Place, d draft, req *messages.Request, asked time.Time) error {
 	first := d.plan.Request
 	switch {
 	case first.Repo != req.Repo:
-		return s.refuse(ctx, place, req.ID, messages.InvalidRequest, inconsistent(req.ID, "repo", first.Repo))
+		return s.refuse(ctx, place, req.ID, asked, messages.InvalidRequest, inconsistent(req.ID, "repo", first.Repo))
 	case first.Commit != req.Commit:
-		return s.refuse(ctx, place, req.ID, messages.InvalidRequest, inconsistent(req.ID, "commit", first.Commit))
+		return s.refuse(ctx, place, req.ID, asked, messages.InvalidRequest, inconsistent(req.ID, "commit", first.Commit))
 	case d.plan.Code == "" && !d.plan.Done:
 		timer := time.NewTimer(s.cfg.SourceWait) // what comes after it should find its jobs
 		defer timer.Stop()
@@ -161,7 +205,7 @@ func (s *session) repeated(ctx context.Context, place messages.Place, d draft, r
 		}
 		return nil
 	}
-	s.teller.add(func(ctx context.Context) error { return s.announce(ctx, d) })
+	s.announceLater(d, asked)
 	return nil
 }
 

@@ -25,6 +25,8 @@ type bench struct {
 	t    *testing.T
 	cfg  planner.Config
 	stop func() // the planner, and waits for its end
+
+	broken string // a plan that cannot be created
 }
 
 // setup begins a bench in a bubble of synctest. The project is that of the
@@ -43,7 +45,15 @@ func setup(t *testing.T, project string, change ...func(*planner.Config)) *bench
 // start runs a planner on the fleet.
 func (b *bench) start() {
 	b.t.Helper()
-	p, err := planner.New(b.cfg, b.Connect(0, false, nil).Ports(), zerolog.New(zerolog.NewTestWriter(b.t)).Level(logLevel))
+	ports := b.Connect(0, false, nil).Ports()
+	ports.Plans = brokenPlans{ports.Plans, b.broken}
+	b.serve(ports)
+}
+
+// serve starts a planner with ports of its own; stop ends it.
+func (b *bench) serve(ports planner.Ports) {
+	b.t.Helper()
+	p, err := planner.New(b.cfg, ports, zerolog.New(zerolog.NewTestWriter(b.t)).Level(logLevel))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -277,11 +287,15 @@ func TestRejections(t *testing.T) {
 				[]string{"Invalid backend 'ted', allowed are: tpp, emis", "Invalid database name 'full', allowed are: default"}},
 			"taken name": {with(func(r *messages.Request) { r.Workspace = "logs" }), messages.InvalidRequest,
 				[]string{`workspace name "logs" is taken: the highly sensitive tier keeps the records of jobs there`}},
+			"other name": {with(func(r *messages.Request) { r.Workspace = "archives" }), messages.InvalidRequest,
+				[]string{`workspace name "archives" is taken: the highly sensitive tier keeps archived workspaces there`}},
 			"repository": {with(func(r *messages.Request) { r.Repo = "/etc" }), messages.InvalidRequest, []string{"Repository URL /etc does not start with https://github.com"}},
 			"commit":     {with(func(r *messages.Request) { r.Commit = strings.Repeat("c", 40) }), messages.InvalidRequest, []string{"Could not find commit on branch 'main': " + strings.Repeat("c", 40)}},
 			"folder":     {with(func(r *messages.Request) { r.Commit = messages.WorkingFolder }), messages.InvalidRequest, nil},
 			"project":    {with(func(r *messages.Request) { r.Commit = strings.Repeat("b", 40) }), messages.InvalidProject, nil},
 			"codelists":  {with(func(r *messages.Request) { r.CodelistsOK, r.Actions = &no, []string{"gen"} }), messages.StaleCodelists, []string{"Codelists are out of date (required by action gen)"}},
+			"too large": {with(func(r *messages.Request) { r.Orgs = []string{strings.Repeat("o", messages.MaxRequestBytes)} }), messages.InvalidRequest,
+				[]string{"the request is 262353 bytes long; the limit is 262144"}},
 			"too heavy": {with(func(r *messages.Request) { r.Workspace = "heavy" }), messages.JobError,
 				[]string{"Action 'alone' takes 3 slots, and pool default of backend tpp is limited to 2: it could never start; ask for another weight or another limit"}},
 		} {

@@ -2,9 +2,9 @@ package planner
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -16,22 +16,21 @@ import (
 // loop; others send that goroutine what they have, by do.
 type session struct {
 	*Planner
-	ctx      context.Context // of the session, for what goes on when a message has been handled
-	reigned  *reign
-	calls    chan call
-	ended    <-chan struct{}
-	group    *errgroup.Group
-	planning sync.Mutex // held from the look at the newest jobs until a plan's jobs are known
-	pursued  sync.Map   // by key, plans that a goroutine works on: a channel that is closed at the end
-	sources  *sources
-	teller   *teller
+	ctx       context.Context // of the session, for what goes on when a message has been handled
+	reigned   *reign
+	calls     chan call
+	ended     <-chan struct{}
+	group     *errgroup.Group
+	planning  sync.Mutex // held from the look at the newest jobs until a plan's jobs are known
+	pursued   sync.Map   // by key, plans that a goroutine works on: a channel that is closed at the end
+	sources   *sources
+	teller    *teller
+	began     time.Time   // of the session
+	explained time.Time   // when why jobs wait was last written
+	sweeping  atomic.Bool // the queues are looked through
+	disclose  sync.Map    // by backend, what outcomes may tell: the teller reads it
 
 	state
-}
-
-type call struct {
-	run  func(context.Context) error
-	done chan error
 }
 
 // reign runs a session until ctx ends, the leader key is lost, or a port fails
@@ -39,8 +38,8 @@ type call struct {
 func (p *Planner) reign(ctx context.Context, r *reign) error {
 	group, ctx := errgroup.WithContext(ctx)
 	s := &session{
-		Planner: p, ctx: ctx, reigned: r, calls: make(chan call), ended: ctx.Done(), group: group,
-		sources: newSources(), teller: newTeller(), state: newState(p.Now()),
+		Planner: p, ctx: ctx, reigned: r, calls: make(chan call, mostCalls), ended: ctx.Done(), group: group,
+		sources: newSources(), teller: newTeller(), began: p.Now(), state: newState(p.Now()),
 	}
 	group.Go(func() error { return p.renew(ctx, r) })
 	group.Go(func() error {
@@ -84,12 +83,13 @@ func (s *session) watch(ctx context.Context) error {
 	}
 	hear("leases", func() error {
 		return s.Leases.Watch(ctx, ">", func(e messages.Entry[messages.Lease]) {
-			_ = s.do(ctx, func(ctx context.Context) error { return s.heardLease(ctx, e) }) // a fault ends the session
+			backend, id, _, _ := messages.ParseLeaseKey(e.Key)
+			s.post(ctx, jobKey{backend, id}, func(ctx context.Context) (*step, error) { return nil, s.heardLease(ctx, e) })
 		})
 	})
 	hear("workers", func() error {
 		return s.Workers.Watch(ctx, "worker.>", func(e messages.Entry[messages.Presence]) {
-			_ = s.do(ctx, func(context.Context) error { s.heardWorker(e); return nil })
+			s.post(ctx, noJob, func(context.Context) (*step, error) { s.heardWorker(e); return nil, nil })
 		})
 	})
 	hear("settings", func() error {
@@ -99,28 +99,6 @@ func (s *session) watch(ctx context.Context) error {
 	})
 	return g.Wait()
 }
-
-// do has the owner of the state run a function, and returns its error. An error
-// that is not about the message in hand ends the session: what was written and
-// what is known may differ.
-func (s *session) do(ctx context.Context, run func(context.Context) error) error {
-	c := call{run: run, done: make(chan error, 1)}
-	select {
-	case s.calls <- c:
-	case <-s.ended:
-		return errSessionEnded
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-c.done:
-		return err
-	case <-s.ended:
-		return errSessionEnded
-	}
-}
-
-var errSessionEnded = errors.New("this planner has stopped being the active one")
 
 // loop owns the state. After whatever happened it does what that made possible.
 func (s *session) loop(ctx context.Context) error {
@@ -140,8 +118,7 @@ func (s *session) loop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case c := <-s.calls:
-			err = c.run(ctx)
-			c.done <- err
+			err = s.answer(ctx, c)
 		case <-alarm.C:
 			err = s.ring(ctx)
 		case <-reconcile.C:
@@ -150,8 +127,7 @@ func (s *session) loop(ctx context.Context) error {
 			s.since = s.Now()
 			err = s.reconcile(ctx)
 		}
-		var parked *messages.Parked
-		if err != nil && !errors.As(err, &parked) {
+		if err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -170,24 +146,39 @@ func (s *session) work(ctx context.Context) (more bool, err error) {
 		if err := s.admit(ctx, b); err != nil {
 			return false, err
 		}
-		left, err := s.explain(ctx, b)
-		if err != nil {
-			return false, err
+	}
+	// Why a job waits can itself wait while there are jobs to move, but not for ever.
+	if now := s.Now(); len(s.calls) == 0 || now.Sub(s.explained) >= explainLatest {
+		s.explained = now
+		for _, b := range s.backends {
+			if err := s.explain(ctx, b); err != nil {
+				return false, err
+			}
 		}
-		more = more || left
+	}
+	for _, b := range s.backends {
+		more = more || len(b.labels) > 0
 	}
 	return more || len(s.doomed) > 0, nil
 }
 
+// explainLatest is how long a busy planner puts off writing why jobs wait.
+const explainLatest = time.Second
+
 // each runs f for every item, some at once.
 func each[T any](ctx context.Context, items []T, f func(context.Context, T) error) error {
-	if len(items) == 1 {
-		return f(ctx, items[0])
+	return eachOf(ctx, len(items), func(ctx context.Context, i int) error { return f(ctx, items[i]) })
+}
+
+// eachOf runs f for every number below n, some at once.
+func eachOf(ctx context.Context, n int, f func(context.Context, int) error) error {
+	if n == 1 {
+		return f(ctx, 0)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(16)
-	for _, item := range items {
-		group.Go(func() error { return f(ctx, item) })
+	for i := range n {
+		group.Go(func() error { return f(ctx, i) })
 	}
 	return group.Wait()
 }

@@ -17,7 +17,8 @@ const fetchTimeout = 10 * time.Minute
 // fetchesAtOnce bounds the project files that are fetched at the same time.
 const fetchesAtOnce = 8
 
-// errNotHere is wrapped where a project file cannot be had for now.
+// errNotHere is wrapped where a project file, or what it names, cannot be had
+// for now.
 var errNotHere = errors.New("the project file cannot be had for now")
 
 // sources fetches project files apart from the goroutines that want them: one
@@ -74,8 +75,17 @@ func (s *session) project(ctx context.Context, src messages.Source, wait time.Du
 	}
 }
 
-// fetch gets and parses one project file.
+// fetch gets and parses one project file, and looks its images up. A registry
+// that does not answer takes no slot of the fetches.
 func (s *session) fetch(ctx context.Context, src messages.Source) (*project.Project, error) {
+	p, err := s.download(ctx, src)
+	if err == nil {
+		s.pin(ctx, p)
+	}
+	return p, err
+}
+
+func (s *session) download(ctx context.Context, src messages.Source) (*project.Project, error) {
 	select {
 	case s.sources.slots <- struct{}{}:
 		defer func() { <-s.sources.slots }()
@@ -84,7 +94,14 @@ func (s *session) fetch(ctx context.Context, src messages.Source) (*project.Proj
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	return s.readProject(ctx, src)
+	p, err := s.readProject(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.reuse(ctx, p); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // readProject gets and parses a project file here and now.

@@ -2,10 +2,13 @@ package planner
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 )
 
@@ -42,7 +45,7 @@ func (s *session) admit(ctx context.Context, b *backend) error {
 func (s *session) usage(b *backend) (pools map[string]Pool, inFlight map[string]float64) {
 	pools, inFlight = map[string]Pool{}, map[string]float64{}
 	for _, w := range b.workers {
-		if w.presence == nil || w.presence.Draining {
+		if w.presence == nil || w.presence.Draining || slices.Contains(b.setting.Drain, w.presence.Worker) {
 			continue
 		}
 		for name, slots := range w.presence.Pools {
@@ -79,6 +82,9 @@ func (s *session) usage(b *backend) (pools map[string]Pool, inFlight map[string]
 // limit returns the slots of a pool on the whole backend; 0 for no limit.
 func (s *session) limit(b *backend, pool string) float64 {
 	if limit, ok := b.setting.Limits[pool]; ok {
+		return limit
+	}
+	if limit, ok := s.cfg.BackendLimits[b.name][pool]; ok {
 		return limit
 	}
 	return s.cfg.PoolLimits[pool]
@@ -126,39 +132,68 @@ func (s *session) dispatch(ctx context.Context, list []*job) error {
 		return err
 	}
 	for _, j := range list {
-		j.lease, j.discarded = held{}, time.Time{}
+		j.lease, j.discarded, j.published, j.gone = held{}, time.Time{}, time.Time{}, 0
 		s.backend(j.key.backend).tried[j.key] = j
-		if err := s.publish(ctx, j); err != nil {
+		fault.At("planner.after-record-before-action")
+		if _, err := s.publish(ctx, j); err != nil {
 			return err
 		}
+		fault.At("planner.after-action")
 	}
 	return nil
 }
 
-// publish puts the action of a job's newest attempt into its queue. It may be
-// there already: a queue takes one action of a job.
-func (s *session) publish(ctx context.Context, j *job) error {
+// publish puts the action of a job's newest attempt into its queue, and reports
+// whether it was not there: a queue takes one action of a job.
+func (s *session) publish(ctx context.Context, j *job) (queued bool, err error) {
 	a := s.action(j.record)
+	id := fmt.Sprintf("action/%s/%s/%d", a.Backend, a.Job, a.Attempt)
+	if !j.published.IsZero() { // the server still knows the id of one that is gone
+		id += "/" + rand.Text()
+	}
 	j.published = s.Now()
-	err := s.Outbox.Publish(ctx, a.Subject(), a, fmt.Sprintf("action/%s/%s/%d", a.Backend, a.Job, a.Attempt))
+	err = s.Outbox.Publish(ctx, a.Subject(), a, id)
 	switch {
 	case errors.Is(err, messages.ErrQueued):
-		return nil
+		return false, nil
 	case errors.Is(err, messages.ErrFull):
 		s.log.Warn().Err(err).Str("job", string(a.Job)).Msg("the queue of actions is full; the action is published later")
-		return nil
+		return false, nil
 	case err != nil:
-		return fmt.Errorf("publish action of job %s: %w", a.Job, err)
+		return false, fmt.Errorf("publish action of job %s: %w", a.Job, err)
 	}
 	s.log.Info().Str("job", string(a.Job)).Str("action", a.Name).Str("workspace", a.Workspace).Str("backend", a.Backend).Str("pool", a.Pool).Int("attempt", a.Attempt).Msg("action published")
-	return nil
+	return true, nil
+}
+
+// mostGone is how often the action of one attempt may leave its queue without
+// being claimed. Once can be a server's loss.
+const mostGone = 2
+
+// publishAgain publishes an action that nobody has claimed, if it is not in its
+// queue any more. One that goes away again and again is parked by whoever takes
+// it, who cannot read it: then the attempt has failed.
+func (s *session) publishAgain(ctx context.Context, j *job) error {
+	ours := !j.published.IsZero() // or a planner's before this one, which may have died before it did
+	queued, err := s.publish(ctx, j)
+	if err != nil || !queued || !ours {
+		return err
+	}
+	if j.gone++; j.gone < mostGone {
+		return nil
+	}
+	fenced, err := s.fenceUnclaimed(ctx, j, messages.InternalError)
+	if err != nil || !fenced {
+		return err
+	}
+	return s.retry(ctx, j, "", fmt.Sprintf("its action was taken %d times and claimed by no worker; the dead letters may say why", mostGone))
 }
 
 // action returns what a worker needs for the newest attempt of a job.
 func (s *session) action(r *messages.Job) *messages.Action {
 	a := &messages.Action{
-		Job: r.ID, Attempt: r.Attempt, Request: r.Request, Backend: r.Backend, Pool: r.Pool, Workspace: r.Workspace, Name: r.Action, Source: r.Source,
-		Image: r.Image, Args: r.Args, Env: r.Env, Database: r.Database, Dataset: r.Dataset, Weight: r.Weight, Inputs: r.Inputs, Limits: r.Limits,
+		Job: r.ID, Attempt: r.Attempt, Request: r.Request, Backend: r.Backend, Pool: r.Pool, Workspace: r.Workspace, Name: r.Action, Source: r.Runs(),
+		Image: r.Image, Digest: r.Digest, Args: r.Args, Env: r.Env, Database: r.Database, Dataset: r.Dataset, Weight: r.Weight, Inputs: r.Inputs, Limits: r.Limits,
 		Hard: s.limit(s.backends[r.Backend], r.Pool) > 0,
 	}
 	if request := s.requests[requestKey{r.Backend, r.Request}]; request != nil {

@@ -59,6 +59,7 @@ type job struct {
 	lease     held   // of the newest attempt
 	place     *Candidate
 	published time.Time // when its action was last published by this session
+	gone      int       // how often it left its queue since, claimed by nobody
 	discarded time.Time // when a persister said that it keeps nothing of the newest attempt
 }
 

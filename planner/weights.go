@@ -19,21 +19,15 @@ type Weight struct {
 
 // DefaultSection is the Workspace of weights that hold where no weight of the
 // job's own workspace does.
-const DefaultSection = "default"
+const DefaultSection = messages.DefaultWeights
 
 func (w Weight) check() error {
-	if !(w.Slots > 0 && w.Slots <= 1_000_000) {
-		return fmt.Errorf("the weight of %s is %v; it must be above zero", messages.Quote(w.Pattern), w.Slots)
-	}
-	_, err := w.compile()
-	return err
+	return (&messages.Setting{Weights: []messages.Weight{w.plain()}}).Validate()
 }
 
-func (w Weight) compile() (*regexp.Regexp, error) {
-	if _, err := regexp.Compile(w.Pattern); err != nil { // by itself: `a)|(b` must not slip through the brackets
-		return nil, fmt.Errorf("pattern %s: %w", messages.Quote(w.Pattern), err)
-	}
-	return regexp.Compile(`\A(?:` + w.Pattern + `)\z`)
+// plain is the weight as a backend's setting has it.
+func (w Weight) plain() messages.Weight {
+	return messages.Weight{Workspace: w.Workspace, Pattern: w.Pattern, Slots: w.Slots}
 }
 
 // ParseWeights reads a weights file as the reference's operators have it
@@ -84,9 +78,9 @@ type weights struct {
 func newWeights(rules []Weight) (weights, error) {
 	w := weights{rules: rules}
 	for _, rule := range rules {
-		re, err := rule.compile()
+		re, err := rule.plain().Compile()
 		if err != nil {
-			return w, err
+			return w, fmt.Errorf("pattern %s: %w", messages.Quote(rule.Pattern), err)
 		}
 		w.regexps = append(w.regexps, re)
 	}

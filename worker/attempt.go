@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 	"sluice/worker/staging"
 )
@@ -39,11 +40,15 @@ type attempt struct {
 	box    Container
 	handed bool // its files are published
 
+	metrics *messages.Metrics // by meter, until the container has ended
+
 	// Guarded by Worker.mu.
 	slots   int64 // that it takes up now
 	listed  bool  // its journal entry waits for a verdict
 	done    bool  // its goroutine has ended
 	verdict *messages.PersisterEvent
+	asked   int       // how often the verdict was asked for again
+	askAt   time.Time // when it is asked for next
 }
 
 // newAttempt takes an attempt in hand: from now on its lease is renewed.
@@ -107,6 +112,7 @@ func (a *attempt) fail(err error) error {
 	a.w.mu.Lock()
 	a.listed = false // there will be no verdict
 	a.w.mu.Unlock()
+	giveUp := a.w.clear
 	var stop *stopped
 	var failure *messages.Failure
 	switch {
@@ -119,15 +125,21 @@ func (a *attempt) fail(err error) error {
 	default:
 		a.log.Error().Err(err).Msg("attempt failed by a fault of ours")
 		a.report(messages.StageErrored, "", err.Error())
+		giveUp = a.w.leave
 	}
-	return errors.Join(undone, a.hold.release(a.life), a.w.clear(a.id))
+	fault.At("worker.before-give-up")
+	return errors.Join(undone, a.hold.release(a.life), giveUp(a.id))
 }
 
 // undo takes the container and the mount away; the attempt's files stay.
 func (a *attempt) undo() error {
 	var errs []error
 	if a.box != nil {
-		errs = append(errs, a.box.Remove(a.life))
+		err := a.box.Remove(a.life)
+		if err != nil {
+			a.w.suspect()
+		}
+		errs = append(errs, err)
 	}
 	if a.space != nil {
 		errs = append(errs, a.w.Staging.Release(a.space))
@@ -155,7 +167,7 @@ func (a *attempt) enter(p phase) error {
 // and a few times for other trouble: what it tells took long to make.
 func (a *attempt) publish(files *messages.Files) error {
 	const tries = 5
-	id := fmt.Sprintf("files/%s/%d", files.Job, files.Attempt)
+	id := fmt.Sprintf("files/%s/%d/%s", files.Job, files.Attempt, a.w.nonce) // an earlier process's was answered, perhaps, when nobody heard
 	wait := time.Second
 	for try := 1; ; try++ {
 		err := a.w.Outbox.Publish(a.life, files.Subject(), files, id)

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -29,10 +30,12 @@ type Config struct {
 	Host      string
 	Version   string
 
-	Databases map[string]string // URL by dataset: default, slice, dummy
-	Network   Network           // of database actions
-	Env       []messages.EnvVar // of every action
-	DBEnv     []messages.EnvVar // of database actions; may hold secrets
+	Databases map[string]string              // URL by dataset: default, slice, dummy
+	Network   Network                        // of database actions
+	Hosts     func(context.Context) []string // asked for each of them: Network.Hosts of now; nil: as it is
+	Env       []messages.EnvVar              // of every action
+	DBEnv     []messages.EnvVar              // of database actions; may hold secrets
+	ImageEnv  map[string][]messages.EnvVar   // of actions whose image's name begins so, such as a licence
 }
 
 // DefaultConfig returns a complete configuration but for Name, Backend and

@@ -17,6 +17,7 @@ type engine struct {
 	boxes   map[worker.Attempt]*box
 	specs   []worker.Spec
 	down    error
+	mute    error // a start works, and its answer is this
 	image   func(string) (string, error)
 	started chan *box // told of each start, if there is room
 }
@@ -53,8 +54,13 @@ func (e *engine) Start(_ context.Context, spec worker.Spec) (worker.Container, e
 	e.boxes[spec.Attempt] = b
 	e.specs = append(e.specs, spec)
 	e.started <- b
+	if e.mute != nil {
+		return nil, e.mute
+	}
 	return b, nil
 }
+
+func (e *engine) Drain() {}
 
 func (e *engine) Find(context.Context) ([]worker.Container, error) {
 	e.mu.Lock()
@@ -84,6 +90,7 @@ type box struct {
 	exit    worker.Exit
 	stops   []time.Duration
 	deaf    bool // does not end by SIGTERM
+	unseen  bool // what it uses cannot be had
 	inspect func()
 }
 
@@ -173,6 +180,17 @@ func (b *box) Inspect(context.Context) ([]byte, error) {
 		inspect()
 	}
 	return []byte(`{"Id":"box"}`), nil
+}
+
+// Usage: half a processor, and as many MiB as seconds.
+func (b *box) Usage(context.Context) (worker.Usage, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.unseen {
+		return worker.Usage{}, errDown
+	}
+	runs := time.Since(b.began)
+	return worker.Usage{Container: "box", CPU: runs / 2, Memory: int64(runs.Seconds()) << 20}, nil
 }
 
 func (b *box) Remove(context.Context) error {

@@ -1,6 +1,10 @@
 package worker
 
-import "sluice/messages"
+import (
+	"strings"
+
+	"sluice/messages"
+)
 
 // environment is what the container gets to know: the action's own variables,
 // then the backend's, then, for database actions only, the secrets of this
@@ -9,6 +13,11 @@ func (w *Worker) environment(a *messages.Action) ([]messages.EnvVar, error) {
 	env := append([]messages.EnvVar{}, a.Env...)
 	env = append(env, messages.EnvVar{Name: "HOME", Value: "/tmp"}, messages.EnvVar{Name: "OPENSAFELY_BACKEND", Value: w.cfg.Backend})
 	env = append(env, w.cfg.Env...)
+	for prefix, vars := range w.cfg.ImageEnv {
+		if strings.HasPrefix(a.Image, prefix) {
+			env = append(env, vars...)
+		}
+	}
 	if !a.Database {
 		return unique(env), nil
 	}

@@ -11,9 +11,13 @@ import (
 	"sluice/messages"
 )
 
-// logIdle is how long a log may be silent after its container's end before it
-// counts as complete: an engine may keep the stream open.
-const logIdle = 10 * time.Second
+// logIdle is how long nothing may come of a log after its container's end before
+// it is taken as it is: an engine may keep the stream open. It is longer than an
+// engine takes to close a log and a runtime to read it again from its beginning.
+const logIdle = time.Minute
+
+// cutNote ends a log that was taken as it was.
+const cutNote = "sluice: the engine did not end this log; lines may be missing here\n"
 
 // logRetry is the pause before a broken log is followed again.
 const logRetry = time.Second
@@ -31,7 +35,7 @@ type following struct {
 // followLogs follows the container's log from its beginning: the file is
 // written anew, and what was published before is not published again.
 func (a *attempt) followLogs() (*following, error) {
-	pump, err := openLogPump(filepath.Join(a.space.Dir, "log"), filepath.Join(a.space.Dir, "log.sent"), a.w.cfg.LogBytes)
+	pump, err := openLogPump(filepath.Join(a.space.Dir, "log"), filepath.Join(a.space.Dir, "log.sent"), a.w.cfg.LogBytes, a.w.Staging.FileMode())
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +56,7 @@ func (f *following) readAll(ctx context.Context, box Container) error {
 			over = true // what comes now is all there is
 		default:
 		}
-		err := box.Logs(ctx, &passOver{w: f.pump, left: f.pump.size()})
+		err := box.Logs(ctx, &PassOver{W: f.pump, Left: f.pump.size()})
 		switch {
 		case err == nil || ctx.Err() != nil:
 			return nil
@@ -70,8 +74,7 @@ func (f *following) finish(whole bool) (messages.Log, error) {
 	if !whole {
 		f.cancel()
 	}
-	err := f.awaitRead()
-	f.cancel()
+	err := f.awaitWhole(whole)
 	f.done <- whole
 	f.all.Wait()
 	log, finishErr := f.pump.finish()
@@ -81,36 +84,49 @@ func (f *following) finish(whole bool) (messages.Log, error) {
 	return log, errors.Join(err, finishErr)
 }
 
-func (f *following) awaitRead() error {
+// awaitWhole waits for the end of the reading. A log that is to be whole and had
+// to be broken off says so.
+func (f *following) awaitWhole(whole bool) error {
+	cut, err := f.awaitRead()
+	f.cancel()
+	if cut && whole {
+		_, _ = f.pump.Write([]byte(cutNote)) // its error is the pump's
+	}
+	return err
+}
+
+// awaitRead returns how the reading ended, and whether it had to be broken off.
+func (f *following) awaitRead() (cut bool, err error) {
 	idle := time.NewTicker(logIdle)
 	defer idle.Stop()
 	for size := f.pump.size(); ; {
 		select {
 		case err := <-f.read:
-			return err
+			return false, err
 		case <-idle.C:
 			now := f.pump.size()
 			if now == size {
 				f.cancel()
-				return <-f.read
+				return true, <-f.read
 			}
 			size = now
 		}
 	}
 }
 
-// passOver drops the first bytes that are written to it.
-type passOver struct {
-	w    io.Writer
-	left int64
+// PassOver drops the first Left bytes that are written to it: for a log that is
+// read again from its beginning.
+type PassOver struct {
+	W    io.Writer
+	Left int64
 }
 
-func (p *passOver) Write(b []byte) (int, error) {
-	drop := min(p.left, int64(len(b)))
-	p.left -= drop
+func (p *PassOver) Write(b []byte) (int, error) {
+	drop := min(p.Left, int64(len(b)))
+	p.Left -= drop
 	if drop == int64(len(b)) {
 		return len(b), nil
 	}
-	n, err := p.w.Write(b[drop:])
+	n, err := p.W.Write(b[drop:])
 	return n + int(drop), err
 }

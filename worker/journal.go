@@ -84,7 +84,11 @@ func (j journal) lock() (unlock func() error, err error) {
 	return f.Close, nil
 }
 
-// write makes an entry durable: under a temporary name, synced, then renamed.
+// write keeps an entry: under a temporary name, then renamed. A process that is
+// killed finds it again without more. It is synced only when there is something
+// that a restart of the machine leaves: an attempt whose files are listed. One
+// that was on its way is run again, and an entry of one that is broken then is
+// no loss: see read.
 func (j journal) write(e *entry) (err error) {
 	data, err := json.Marshal(e)
 	if err != nil {
@@ -95,13 +99,14 @@ func (j journal) write(e *entry) (err error) {
 	if err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
-	if _, err = f.Write(data); err == nil {
+	synced := e.Phase == phaseListed || e.Boot == ""
+	if _, err = f.Write(data); err == nil && synced {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(path+".new", path)
 	}
-	if err == nil {
+	if err == nil && synced {
 		err = syncDir(j.dir)
 	}
 	if err != nil {
@@ -117,9 +122,14 @@ func (j journal) remove(a Attempt) error {
 	return nil
 }
 
-// read returns every entry. One that cannot be read is an error: what it spoke
-// of must not be lost without a word.
-func (j journal) read() ([]*entry, error) {
+// read returns every entry. One that cannot be read is an error, as what it
+// spoke of must not be lost without a word; but one that the machine's restart
+// broke spoke of what that ended: it is removed, and lost is told.
+func (j journal) read(lost func(path string, err error)) ([]*entry, error) {
+	note := j.dir + ".boot" // the machine's at the last reading
+	before, _ := os.ReadFile(note)
+	now := bootID()
+	restarted := len(before) > 0 && now != "" && string(before) != now
 	names, err := os.ReadDir(j.dir)
 	if err != nil {
 		return nil, fmt.Errorf("read journal: %w", err)
@@ -140,10 +150,22 @@ func (j journal) read() ([]*entry, error) {
 		if err == nil {
 			err = e.check()
 		}
+		if err != nil && restarted {
+			lost(path, err)
+			if err := os.Remove(path); err != nil {
+				return nil, fmt.Errorf("remove journal entry: %w", err)
+			}
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read journal entry %s: %w; move it away to start without it", path, err)
 		}
 		entries = append(entries, e)
+	}
+	if string(before) != now {
+		if err := os.WriteFile(note, []byte(now), 0o600); err != nil {
+			return nil, fmt.Errorf("read journal: %w", err)
+		}
 	}
 	return entries, nil
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 )
 
@@ -113,6 +114,7 @@ func (h *hold) deadline() time.Time {
 // beat renews once. Its error says why the attempt must stop; trouble on the
 // way is none, but in a hard pool when it lasts a whole time to live.
 func (h *hold) beat(ctx context.Context) error {
+	fault.At("worker.before-renewal")
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.over {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 )
 
@@ -21,13 +23,14 @@ import (
 // publishing holds up the log; the file is the truth.
 type logPump struct {
 	file *os.File
-	sent *os.File // how many bytes were published
+	sent *os.File // how many bytes were published, and where the chunk after them ends
 	head int64    // room left for the log's beginning
 
 	mu      sync.Mutex
 	tail    ring
 	total   int64 // bytes of the log so far
 	skip    int64 // bytes of it that an earlier process published
+	until   int64 // where the chunk ends that it may have published; 0 if there is none
 	pending []byte
 	from    int64 // offset of pending
 	err     error // of writing the file
@@ -40,21 +43,36 @@ const maxPending = 16 * messages.MaxLogChunk
 
 // openLogPump opens the log's file anew, and the note of what was published,
 // which outlives the process.
-func openLogPump(path, note string, limit int64) (*logPump, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644) //nolint:gosec // the persister reads it
+func openLogPump(path, note string, limit int64, mode fs.FileMode) (*logPump, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return nil, fmt.Errorf("open the attempt's log: %w", err)
+	}
+	if err := f.Chmod(mode); err != nil { // whatever the umask is
+		return nil, errors.Join(fmt.Errorf("open the attempt's log: %w", err), f.Close())
 	}
 	sent, err := os.OpenFile(note, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the attempt's log: %w", err), f.Close())
 	}
 	p := &logPump{file: f, sent: sent, head: limit - limit/2, tail: ring{max: int(limit / 2)}, wake: make(chan struct{}, 1)}
-	before, _ := io.ReadAll(io.LimitReader(sent, 32))
-	if n, err := strconv.ParseInt(strings.TrimSpace(string(before)), 10, 64); err == nil && n > 0 {
-		p.skip, p.from = n, n
-	}
+	before, _ := io.ReadAll(io.LimitReader(sent, 64))
+	p.skip, p.until = readNote(string(before))
+	p.from = p.skip
 	return p, nil
+}
+
+// readNote reads how many bytes were published, and where the chunk ends that
+// may have been published after them.
+func readNote(text string) (sent, until int64) {
+	done, next, _ := strings.Cut(text, " ")
+	if n, err := strconv.ParseInt(done, 10, 64); err == nil && n > 0 {
+		sent = n
+	}
+	if n, err := strconv.ParseInt(next, 10, 64); err == nil && n > sent {
+		until = n
+	}
+	return sent, until
 }
 
 // Write takes a piece of the log.
@@ -153,8 +171,8 @@ func (p *logPump) publish(ctx context.Context, out Outbox, a *messages.Action, d
 // chunkWait bounds the publishing of one chunk.
 const chunkWait = 3 * time.Second
 
-// flush publishes what is pending. At the log's end it gives up with the first
-// chunk that nobody takes: the attempt must go on.
+// flush publishes what is pending. A chunk that nobody takes is tried again
+// later; at the log's end it is given up: the attempt must go on.
 func (p *logPump) flush(ctx context.Context, out Outbox, a *messages.Action, last bool) {
 	for {
 		text, offset, more := p.cut(last)
@@ -166,22 +184,48 @@ func (p *logPump) flush(ctx context.Context, out Outbox, a *messages.Action, las
 		if chunk.Last {
 			id += "/last" // it may be empty, and begin where a piece began that was lost
 		}
+		end := offset + int64(len(text))
+		p.note(offset, end)
 		call, cancel := context.WithTimeout(ctx, chunkWait)
 		err := out.Publish(call, messages.LogSubject(a.Backend, a.Job, a.Attempt), chunk, id)
 		cancel()
 		if err == nil {
-			p.note(offset + int64(len(text)))
+			fault.At("worker.after-chunk")
+			p.note(end, end)
 		}
-		if !more || ctx.Err() != nil || err != nil && last {
+		if err != nil && !last {
+			p.putBack(text, offset)
+			return
+		}
+		if !more || err != nil || ctx.Err() != nil {
 			return
 		}
 	}
 }
 
-// note keeps how much was published. It is written over itself, in place: a
-// process that is killed leaves the old number or the new one.
-func (p *logPump) note(n int64) {
-	_, _ = p.sent.WriteAt(fmt.Appendf(nil, "%020d", n), 0) // lost: some lines are published twice
+// note keeps how much was published, and where the chunk ends that is published
+// now. A process that takes over publishes that very chunk again, which the
+// stream knows by its offset: a longer one there would be dropped with all that
+// the first did not have. It is written over itself, in place: a process that
+// is killed leaves the old numbers or the new ones.
+func (p *logPump) note(sent, until int64) {
+	_, _ = p.sent.WriteAt(fmt.Appendf(nil, "%020d %020d", sent, until), 0) // lost: some lines are published twice
+}
+
+// putBack has a chunk that was not taken published again, as it was, unless
+// there is no room for it any more.
+func (p *logPump) putBack(text []byte, offset int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.pending) > 0 && p.from != offset+int64(len(text)) || len(text)+len(p.pending) > maxPending {
+		return
+	}
+	p.pending = append(text, p.pending...)
+	p.from, p.until = offset, offset+int64(len(text))
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
 }
 
 // cut takes the next chunk, not through the middle of a character.
@@ -189,8 +233,17 @@ func (p *logPump) cut(last bool) (text []byte, offset int64, more bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := min(len(p.pending), messages.MaxLogChunk)
-	if n < len(p.pending) || !last {
-		n -= half(p.pending[:n])
+	again := p.until - p.from
+	switch {
+	case again <= 0: // it was published, or fell into a gap
+		p.until = 0
+		if n < len(p.pending) || !last {
+			n -= half(p.pending[:n])
+		}
+	case again > int64(len(p.pending)) && !last:
+		return nil, 0, false // the log is being read again, and is not there yet
+	default:
+		n = int(min(again, int64(n)))
 	}
 	text, offset = append([]byte(nil), p.pending[:n]...), p.from
 	if len(p.pending) == 0 {
@@ -201,7 +254,7 @@ func (p *logPump) cut(last bool) (text []byte, offset int64, more bool) {
 	if last {
 		return text, offset, len(p.pending) > 0
 	}
-	return text, offset, len(p.pending) >= messages.MaxLogChunk
+	return text, offset, len(p.pending) >= messages.MaxLogChunk || again > 0 && len(p.pending) > 0
 }
 
 // half returns how many bytes at the end of b are the beginning of a

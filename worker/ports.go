@@ -33,10 +33,10 @@ type Fleet interface {
 	Announce(ctx context.Context, p *messages.Presence, ttl time.Duration) error
 }
 
-// Verdicts follows the persister's events of this backend from a time on, in
-// order, until ctx ends.
+// Verdicts hears the persister's events of this backend, as they are published,
+// until ctx ends. It calls missed when some may have been lost.
 type Verdicts interface {
-	Follow(ctx context.Context, since time.Time, handle func(context.Context, *messages.PersisterEvent)) error
+	Follow(ctx context.Context, handle func(context.Context, *messages.PersisterEvent), missed func()) error
 }
 
 // Controls hears control messages to this worker until ctx ends. They may be
@@ -63,6 +63,8 @@ type Runtime interface {
 	Start(ctx context.Context, spec Spec) (Container, error)
 	// Find returns the containers of this worker that exist, running or not.
 	Find(ctx context.Context) ([]Container, error)
+	// Drain takes away what was made for attempts to come: there will be none.
+	Drain()
 }
 
 // A Container is the one container of an attempt.
@@ -77,8 +79,17 @@ type Container interface {
 	Stop(ctx context.Context, grace time.Duration) error
 	// Inspect returns the container's record as JSON, its environment redacted.
 	Inspect(ctx context.Context) ([]byte, error)
+	// Usage returns what the container uses now.
+	Usage(ctx context.Context) (Usage, error)
 	// Remove deletes the container. A container that is gone is no error.
 	Remove(ctx context.Context) error
+}
+
+// A Usage is a sample of a container that runs.
+type Usage struct {
+	Container string        // its id
+	CPU       time.Duration // of all processors, since it was started
+	Memory    int64         // bytes, without what the kernel can drop
 }
 
 // An Attempt names one run of a job.
@@ -94,6 +105,7 @@ type Spec struct {
 	Workspace string // label
 	Action    string // label
 	Image     string // name:version or digest, as Runtime.Image knows it
+	Digest    string // of the image, as Runtime.Image said it; empty if it was not asked
 	Args      []string
 	Env       []messages.EnvVar // with secrets, from the worker's own configuration
 	Dir       string            // on this machine; mounted at /workspace, the working directory

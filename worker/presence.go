@@ -77,6 +77,7 @@ const healthLook = 10 * time.Second
 func (w *Worker) watchHealth(ctx context.Context) {
 	for pause(ctx, healthLook) {
 		w.checkHealth(ctx)
+		w.sweepStrays(ctx)
 	}
 }
 
@@ -104,6 +105,11 @@ func (w *Worker) whyUnfit(ctx context.Context) string {
 	free, err := w.Staging.Free()
 	if err != nil {
 		return err.Error()
+	}
+	if free < w.cfg.MinFree && w.Staging.DropLeft() {
+		if free, err = w.Staging.Free(); err != nil {
+			return err.Error()
+		}
 	}
 	if free < w.cfg.MinFree {
 		return fmt.Sprintf("staging has less than %d MiB free", w.cfg.MinFree>>20)

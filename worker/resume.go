@@ -6,20 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 )
-
-// oldest returns the time from which verdicts matter: of the first claim that
-// the journal speaks of.
-func oldest(entries []*entry) time.Time {
-	since := time.Now().UTC()
-	for _, e := range entries {
-		if e.Claimed.Before(since) {
-			since = e.Claimed
-		}
-	}
-	return since
-}
 
 // adopt takes up the leases of what an earlier process of this worker left,
 // whatever else happens.
@@ -44,6 +33,7 @@ func (w *Worker) adopt(life context.Context, entries []*entry) []*attempt {
 // is given back to the planner. Then it sweeps what nobody knows. It waits for
 // the engine; if ctx ends meanwhile all is left as it was.
 func (w *Worker) resume(ctx, life context.Context, old []*attempt) error {
+	fault.At("worker.before-resume")
 	boxes, err := w.findBoxes(ctx)
 	if err != nil {
 		for _, a := range old {

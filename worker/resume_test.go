@@ -244,6 +244,44 @@ func TestStrays(t *testing.T) {
 	})
 }
 
+// TestContainerOfNoAttempt: a container whose making was not answered goes when
+// the engine answers again; another backend's stays.
+func TestContainerOfNoAttempt(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(nil)
+		other := attemptOf(newAction("other"))
+		other.Backend = "elsewhere"
+		if _, err := w.engine.Start(t.Context(), worker.Spec{Attempt: other}); err != nil {
+			t.Fatal(err)
+		}
+		<-w.engine.started
+		w.engine.mute = errors.New("no answer")
+		a := newAction("a")
+		w.deliver(a)
+		w.engine.set(w.engine.mute)
+		pass(time.Minute)
+		if w.engine.count() != 2 {
+			t.Errorf("%d containers while the engine is away, want both", w.engine.count())
+		}
+		w.engine.set(nil)
+		w.engine.mute = nil
+		pass(time.Minute)
+		if w.engine.count() != 1 || w.engine.of(other) == nil {
+			t.Errorf("%d containers are left, want the other backend's alone", w.engine.count())
+		}
+		diff(t, "left on the disk", []string(nil), w.left())
+		b := w.run(newAction("b")) // one in hand is left alone
+		<-w.engine.started
+		pass(time.Minute)
+		if w.engine.count() != 2 {
+			t.Errorf("%d containers, want the one that runs and the other backend's", w.engine.count())
+		}
+		b.end(worker.Exit{})
+		w.end(r)
+	})
+}
+
 // TestEngineComesLate: a machine that starts has its worker before its engine.
 func TestEngineComesLate(t *testing.T) {
 	t.Parallel()

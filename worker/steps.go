@@ -5,9 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 )
 
@@ -51,18 +50,31 @@ func (a *attempt) stage() error {
 	if err != nil {
 		return err
 	}
-	if a.entry.Digest, err = a.w.Runtime.Image(a.ctx, action.Image); err != nil {
-		return err
+	// The engine looks for the image meanwhile. What is said of two faults is the
+	// image's.
+	image := action.Image
+	if action.Digest != "" {
+		image += "@" + action.Digest // whatever the name stands for by now
 	}
-	if a.space, err = a.w.Staging.Prepare(a.ctx, action); err != nil {
+	look := make(chan error, 1)
+	go func() {
+		var err error
+		a.entry.Digest, err = a.w.Runtime.Image(a.ctx, image)
+		look <- err
+	}()
+	a.space, err = a.w.Staging.Prepare(a.ctx, action)
+	if err := errors.Join(<-look, err); err != nil {
 		return err
 	}
 	a.spec = Spec{
-		Attempt: a.id, Workspace: action.Workspace, Action: action.Name, Image: action.Image, Args: action.Args, Env: env,
+		Attempt: a.id, Workspace: action.Workspace, Action: action.Name, Image: image, Digest: a.entry.Digest, Args: action.Args, Env: env,
 		Dir: a.space.Mount, UID: a.w.cfg.UID, GID: a.w.cfg.GID, Limits: a.w.limits(action),
 	}
 	if action.Database {
 		a.spec.Network = a.w.cfg.Network
+		if hosts := a.w.cfg.Hosts; hosts != nil {
+			a.spec.Network.Hosts = hosts(a.ctx)
+		}
 	}
 	a.report(messages.StagePrepared, "", "")
 	return nil
@@ -72,19 +84,23 @@ func (a *attempt) stage() error {
 // speak of would be swept. To leave must not break the start off: then nobody
 // would know whether there is a container.
 func (a *attempt) start() error {
+	fault.At("worker.after-stage")
 	a.entry.Given = sample(a.space.Given)
 	if err := a.enter(phaseStarted); err != nil {
 		return err
 	}
+	fault.At("worker.before-start")
 	if err := a.ended(); err != nil {
 		return err
 	}
 	box, err := a.w.Runtime.Start(context.WithoutCancel(a.life), a.spec)
 	a.spec = Spec{} // it has secrets
 	if err != nil {
+		a.w.suspect() // it may have been made all the same
 		return err
 	}
 	a.box = box
+	fault.At("worker.after-start")
 	return nil
 }
 
@@ -100,6 +116,7 @@ func (a *attempt) run() error {
 	if err := errors.Join(err, logErr); err != nil {
 		return err
 	}
+	fault.At("worker.after-exit")
 	a.report(messages.StageExecuted, "", "")
 	if err := a.keepRecord(); err != nil {
 		return err
@@ -109,7 +126,7 @@ func (a *attempt) run() error {
 		Job: action.Job, Attempt: action.Attempt, Backend: action.Backend, Workspace: action.Workspace, Worker: a.w.cfg.Name,
 		Cancelled: end.stopped, TimedOut: end.timedOut, Reason: end.reason,
 		ExitCode: exit.Code, OOMKilled: exit.OOMKilled, Started: exit.Started, Finished: exit.Finished,
-		ImageDigest: a.entry.Digest, Log: log, Given: a.entry.Given,
+		ImageDigest: a.entry.Digest, Log: log, Given: a.entry.Given, Metrics: a.metrics,
 	}
 	return nil
 }
@@ -121,7 +138,7 @@ func (a *attempt) keepRecord() error {
 		a.log.Warn().Err(err).Msg("container's record cannot be had")
 		return nil // it says nothing that decides
 	}
-	if err := writeFile(filepath.Join(a.space.Dir, "container.json"), record); err != nil {
+	if err := a.w.Staging.WriteFile(a.space, "container.json", record); err != nil {
 		return fmt.Errorf("keep the container's record: %w", err)
 	}
 	return nil
@@ -174,7 +191,7 @@ func (a *attempt) list() (messages.Listing, error) {
 		return messages.Listing{}, err
 	}
 	if listing.Stored {
-		if err := writeFile(filepath.Join(a.space.Dir, "listing.jsonl"), encoded); err != nil {
+		if err := a.w.Staging.WriteFile(a.space, "listing.jsonl", encoded); err != nil {
 			return messages.Listing{}, fmt.Errorf("keep the listing: %w", err)
 		}
 	}
@@ -184,13 +201,16 @@ func (a *attempt) list() (messages.Listing, error) {
 // handOver publishes what the attempt left, and frees its slots and its lease.
 // The journal first: whoever takes over from here publishes the same again.
 func (a *attempt) handOver() error {
+	fault.At("worker.after-inspect")
 	if err := a.enter(phaseListed); err != nil {
 		return err
 	}
+	fault.At("worker.after-run-before-publish")
 	files := a.entry.Files
 	if err := a.publish(files); err != nil {
 		return err
 	}
+	fault.At("worker.after-publish")
 	a.handed = true
 	a.free()
 	switch {
@@ -202,12 +222,9 @@ func (a *attempt) handOver() error {
 		a.report(messages.StageFinalizing, "", files.Reason)
 	}
 	a.log.Info().Int("exit", files.ExitCode).Int("files", files.Listing.Count).Bool("stopped", files.Cancelled).Bool("timed_out", files.TimedOut).Msg("attempt ended")
-	return errors.Join(a.hold.release(a.life), a.undo())
-}
-
-// writeFile writes a file for the persister, which may be another user.
-func writeFile(path string, data []byte) error {
-	return os.WriteFile(path, data, 0o644) //nolint:gosec // the folders above say who may read
+	err := a.hold.release(a.life)
+	fault.At("worker.after-release")
+	return errors.Join(err, a.undo())
 }
 
 // maxGiven bounds the sample of what an attempt was given, in bytes.

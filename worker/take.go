@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 )
 
@@ -55,6 +56,7 @@ func (w *Worker) next(ctx context.Context, pool string) (*messages.Delivery, err
 	case err != nil:
 		return nil, fmt.Errorf("ask for an action of pool %s: %w", pool, err)
 	}
+	fault.At("worker.after-take")
 	// It may have come with the last breath of the request, or while the engine
 	// died: another worker can have it.
 	w.checkHealth(ctx)
@@ -80,6 +82,9 @@ func (w *Worker) accept(life context.Context, d *messages.Delivery, pool string)
 		w.Log.Warn().Err(err).Str("subject", d.Subject).Msg("action was not taken")
 	}
 	w.settle(life, d, err)
+	if a != nil {
+		fault.At("worker.after-ack")
+	}
 	return a
 }
 
@@ -109,9 +114,11 @@ func (w *Worker) tryAccept(ctx, life context.Context, d *messages.Delivery, pool
 	if err != nil {
 		return nil, err
 	}
+	fault.At("worker.after-claim")
 	if err := w.journal.write(e); err != nil {
 		return nil, errors.Join(err, w.journal.remove(e.attempt()), hold.release(ctx))
 	}
+	fault.At("worker.after-journal")
 	a := w.newAttempt(life, e, hold)
 	w.add(a)
 	a.log.Info().Msg("attempt was claimed")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -129,7 +130,7 @@ func (o *chunkOutbox) all() []*messages.LogChunk {
 func testPump(t *testing.T, dir string, limit int64, write func(p *logPump, out *chunkOutbox)) (string, messages.Log, []*messages.LogChunk) {
 	t.Helper()
 	path := filepath.Join(dir, "log")
-	p, err := openLogPump(path, path+".sent", limit)
+	p, err := openLogPump(path, path+".sent", limit, 0o640)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,10 +273,41 @@ func TestGap(t *testing.T) {
 	})
 }
 
+// TestServerAway: a chunk that nobody takes for a while is not left out.
+func TestServerAway(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		_, _, chunks := testPump(t, dir, 16<<20, func(p *logPump, out *chunkOutbox) {
+			put(t, p, "before\n")
+			<-time.After(time.Second)
+			back := make(chan struct{})
+			out.hang(back)
+			for i := range 10 {
+				put(t, p, fmt.Sprintf("line %d\n", i))
+				<-time.After(time.Second)
+			}
+			close(back)
+			<-time.After(time.Second)
+			put(t, p, "after\n")
+		})
+		var got strings.Builder
+		for _, c := range chunks {
+			if c.Offset != int64(got.Len()) {
+				t.Errorf("%q is at %d, want it at %d", c.Text, c.Offset, got.Len())
+			}
+			got.WriteString(c.Text)
+		}
+		if want := "before\nline 0\n"; !strings.HasPrefix(got.String(), want) || !strings.HasSuffix(got.String(), "line 9\nafter\n") {
+			t.Errorf("published %q, want it whole", got.String())
+		}
+	})
+}
+
 func TestPassOver(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
-	p := &passOver{w: &out, left: 7}
+	p := &PassOver{W: &out, Left: 7}
 	for _, piece := range []string{"abc", "", "defgh", "ijk"} {
 		if n, err := p.Write([]byte(piece)); n != len(piece) || err != nil {
 			t.Errorf("Write(%q) = %d, %v", piece, n, err)
@@ -319,4 +351,89 @@ func TestBrokenLog(t *testing.T) {
 			t.Errorf("log = %q, %v, want it whole", file, read)
 		}
 	})
+}
+
+// openBox is a container whose log never ends.
+type openBox struct {
+	Container
+	later time.Duration // after which the rest of its log comes
+}
+
+func (b openBox) Logs(ctx context.Context, w io.Writer) error {
+	for _, text := range []string{"first\n", "last\n"} {
+		if _, err := w.Write([]byte(text)); err != nil {
+			return err
+		}
+		if !pause(ctx, b.later) {
+			break
+		}
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestOpenLog: a log that nobody ends is taken as it is after a while, not
+// before a slow engine has had its time, and says so.
+func TestOpenLog(t *testing.T) {
+	t.Parallel()
+	for later, want := range map[time.Duration]string{40 * time.Second: "first\nlast\n" + cutNote, time.Hour: "first\n" + cutNote} {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			file, _, _ := testPump(t, dir, 1<<20, func(p *logPump, _ *chunkOutbox) {
+				ctx, cancel := context.WithCancel(t.Context())
+				f := &following{pump: p, cancel: cancel, read: make(chan error, 1), over: make(chan struct{})}
+				go func() { f.read <- f.readAll(ctx, openBox{later: later}) }()
+				synctest.Wait()
+				close(f.over)
+				if err := f.awaitWhole(true); err != nil {
+					t.Error(err)
+				}
+			})
+			if file != want {
+				t.Errorf("after %v the log is %q, want %q", later, file, want)
+			}
+		})
+	}
+}
+
+// TestChunkAgain: a worker that was killed while it published a chunk publishes
+// that very one again, though it has read more by then.
+func TestChunkAgain(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, note string
+		writes     []string
+		want       []string
+	}{
+		{"it is told by its offset", "4 8", []string{"one\ntwo\nthree\n"}, []string{"4 two\n", "8 three\n"}},
+		{"the log comes in pieces", "4 8", []string{"one\nt", "wo\nthree\n"}, []string{"4 two\n", "8 three\n"}},
+		{"it was the last", "4 8", []string{"one\ntwo\n"}, []string{"4 two\n"}},
+		{"it was published", "4 4", []string{"one\ntwo\nthree\n"}, []string{"4 two\nthree\n"}},
+		{"a note of an older build", "4", []string{"one\ntwo\nthree\n"}, []string{"4 two\nthree\n"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "log.sent"), []byte(tc.note), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				_, _, chunks := testPump(t, dir, 10_000, func(p *logPump, _ *chunkOutbox) {
+					for _, text := range tc.writes {
+						put(t, p, text)
+						<-time.After(time.Second)
+					}
+				})
+				var got []string
+				for _, c := range chunks {
+					if c.Text != "" {
+						got = append(got, fmt.Sprint(c.Offset, " ", c.Text))
+					}
+				}
+				if !slices.Equal(got, tc.want) {
+					t.Errorf("published %q, want %q", got, tc.want)
+				}
+			})
+		})
+	}
 }

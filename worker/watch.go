@@ -44,6 +44,7 @@ func (a *attempt) waitForEnd() (Exit, ending, error) {
 	limits := a.w.limits(&a.entry.Action)
 	tooMuch := make(chan string, 1)
 	helpers.Go(func() { a.watchDisk(ctx, limits.Disk, tooMuch) })
+	helpers.Go(func() { a.meter(ctx) })
 	limit := time.NewTimer(limits.Time - time.Since(a.entry.Began))
 	defer limit.Stop()
 

@@ -7,10 +7,12 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 )
 
@@ -28,7 +30,9 @@ type Worker struct {
 	since   time.Time
 	gate    *gate
 	changed chan struct{}  // presence must be announced
+	missed  chan struct{}  // verdicts may have been missed
 	hands   sync.WaitGroup // attempts on their way
+	strays  atomic.Bool    // there may be containers of no attempt
 
 	mu       sync.Mutex
 	attempts map[Attempt]*attempt
@@ -46,7 +50,7 @@ func New(cfg Config, ports Ports) (*Worker, error) {
 	}
 	w := &Worker{
 		Ports: ports, cfg: cfg, journal: j, rooms: map[string]*room{}, nonce: newNonce(), since: time.Now().UTC(),
-		gate: newGate(), changed: make(chan struct{}, 1), attempts: map[Attempt]*attempt{}, fewer: make(chan struct{}, 1),
+		gate: newGate(), changed: make(chan struct{}, 1), missed: make(chan struct{}, 1), attempts: map[Attempt]*attempt{}, fewer: make(chan struct{}, 1),
 	}
 	for pool, slots := range cfg.Pools {
 		if ports.Inboxes[pool] == nil {
@@ -66,19 +70,21 @@ func (w *Worker) Run(ctx context.Context, leave <-chan struct{}) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	entries, err := w.journal.read()
+	entries, err := w.journal.read(func(path string, err error) {
+		w.Log.Warn().Err(err).Str("path", path).Msg("journal entry was broken by the machine's restart; its attempt is run again")
+	})
 	if err != nil {
 		return err
 	}
 	life, left := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer left(nil)
-	since := oldest(entries)
 	old := w.adopt(life, entries)
 
 	services, stopServices := context.WithCancel(life)
 	defer stopServices()
 	serving, services := errgroup.WithContext(services)
-	serving.Go(func() error { return w.Verdicts.Follow(services, since, w.verdict) })
+	serving.Go(func() error { return w.Verdicts.Follow(services, w.verdict, w.missVerdicts) })
+	serving.Go(func() error { w.remind(services); return nil })
 	serving.Go(func() error { return w.Controls.Listen(services, w.control) })
 	serving.Go(func() error { w.announce(services); return nil })
 	serving.Go(func() error { w.watchHealth(services); return nil })
@@ -90,7 +96,10 @@ func (w *Worker) Run(ctx context.Context, leave <-chan struct{}) (err error) {
 	err = w.takeAll(taking, life, old)
 	w.gate.set(func(g *gate) { g.draining = true })
 	w.touch()
+	var idle sync.WaitGroup
+	idle.Go(w.Runtime.Drain)
 	w.drain(left, leave)
+	idle.Wait()
 	stopServices()
 	return errors.Join(err, serving.Wait())
 }
@@ -194,6 +203,7 @@ func (w *Worker) finish(a *attempt, err error) {
 	w.mu.Lock()
 	a.done = true
 	judged, waits := a.verdict != nil, a.listed && !a.left()
+	a.askAt = time.Now().Add(askAfter)
 	w.mu.Unlock()
 	switch {
 	case judged:
@@ -245,6 +255,7 @@ func (w *Worker) conclude(a *attempt) {
 	if e.Verdict == messages.Discarded && e.Winner > 0 && e.Winner != e.Attempt {
 		log.Warn().Int("committed", e.Winner).Msg("another attempt's files are the job's; these were dropped")
 	}
+	fault.At("worker.after-verdict")
 	if err := w.clear(a.id); err != nil {
 		log.Error().Err(err).Msg("staging could not be removed; it is tried again at the next start")
 		return
@@ -256,6 +267,15 @@ func (w *Worker) conclude(a *attempt) {
 // goes last: what it speaks of must not outlive it.
 func (w *Worker) clear(id Attempt) error {
 	if err := w.Staging.Remove(id.Job, id.Number); err != nil {
+		return err
+	}
+	fault.At("worker.after-staging-removed")
+	return w.journal.remove(id)
+}
+
+// leave gives an attempt up, and keeps its staging for as long as is set.
+func (w *Worker) leave(id Attempt) error {
+	if err := w.Staging.Leave(id.Job, id.Number); err != nil {
 		return err
 	}
 	return w.journal.remove(id)

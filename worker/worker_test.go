@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -204,6 +205,33 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestKeepFailed: what an attempt left that a fault of ours ended is kept where
+// that is set, and not what was refused.
+func TestKeepFailed(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		w.keepFailed = time.Hour
+		w.extracting(func(context.Context, string) error {
+			w.engine.set(errors.New("no engine"))
+			return nil
+		})
+		r := w.start(nil)
+		w.deliver(newAction("ours"))
+		w.engine.set(nil)
+		if left := w.left(); len(left) != 1 || !strings.HasPrefix(left[0], filepath.Join(w.dir, "staging")) {
+			t.Errorf("left %q, want the attempt's staging and no journal entry", left)
+		}
+		w.engine.image = func(string) (string, error) { return "", messages.Failf(messages.JobError, "no such image") }
+		w.deliver(newAction("theirs"))
+		if left := w.left(); len(left) != 1 {
+			t.Errorf("left %q, want no more", left)
+		}
+		pass(time.Hour + time.Second)
+		diff(t, "left after an hour", []string(nil), w.left())
+		w.end(r)
+	})
+}
+
 // TestEnvironment: secrets and the network are for database actions alone, and
 // leave the worker by no other way.
 func TestEnvironment(t *testing.T) {
@@ -217,7 +245,9 @@ func TestEnvironment(t *testing.T) {
 			c.Databases = map[string]string{"default": "db://full:" + secret, "slice": "db://slice:" + secret}
 			c.DBEnv = []messages.EnvVar{{Name: "TOKEN", Value: secret}}
 			c.Env = []messages.EnvVar{{Name: "PLAIN", Value: "yes"}}
+			c.ImageEnv = map[string][]messages.EnvVar{"stata-mp": {{Name: "STATA_LICENSE", Value: secret}}}
 			c.Network = worker.Network{Name: "jobrunner-db", DNS: []string{"192.0.2.0"}}
+			c.Hosts = func(context.Context) []string { return []string{"db:192.0.2.9"} }
 		})
 		for dataset, want := range map[string]string{"": "db://full:" + secret, "full": "db://full:" + secret, "default": "db://full:" + secret, "slice": "db://slice:" + secret} {
 			a := newAction("db" + dataset)
@@ -225,14 +255,26 @@ func TestEnvironment(t *testing.T) {
 			a.Env = []messages.EnvVar{{Name: "DATABASE_URL", Value: "not this"}}
 			b := w.run(a)
 			env := environment(b)
-			if env["DATABASE_URL"] != want || env["TOKEN"] != secret || env["OPENSAFELY_BACKEND"] != backend || env["HOME"] != "/tmp" || b.spec.Network.Name != "jobrunner-db" {
+			if env["DATABASE_URL"] != want || env["TOKEN"] != secret || env["OPENSAFELY_BACKEND"] != backend || env["HOME"] != "/tmp" || b.spec.Network.Name != "jobrunner-db" || !slices.Equal(b.spec.Network.Hosts, []string{"db:192.0.2.9"}) {
 				t.Errorf("dataset %q: environment %v, network %v, want %s", dataset, env, b.spec.Network, want)
 			}
 			b.end(worker.Exit{})
 		}
-		b := w.run(newAction("plain"))
+		stata := newAction("stata")
+		stata.Image = "stata-mp:v1"
+		b := w.run(stata)
+		diff(t, "environment of Stata", map[string]string{"HOME": "/tmp", "OPENSAFELY_BACKEND": backend, "PLAIN": "yes", "STATA_LICENSE": secret}, environment(b))
+		b.end(worker.Exit{})
+		b = w.run(newAction("plain"))
 		diff(t, "environment", map[string]string{"HOME": "/tmp", "OPENSAFELY_BACKEND": backend, "PLAIN": "yes"}, environment(b))
 		diff(t, "network", worker.Network{}, b.spec.Network)
+		b.end(worker.Exit{})
+		pinned := newAction("pinned")
+		pinned.Digest = "sha256:" + strings.Repeat("ab", 32)
+		b = w.run(pinned)
+		if want := pinned.Image + "@" + pinned.Digest; b.spec.Image != want {
+			t.Errorf("a pinned image runs as %s, want %s", b.spec.Image, want)
+		}
 		b.end(worker.Exit{})
 		unknown := newAction("unknown")
 		unknown.Database, unknown.Dataset = true, "nowhere"

@@ -21,15 +21,17 @@ import (
 
 // A world is all that is around a worker, and outlives it.
 type world struct {
-	t        *testing.T
-	dir      string
-	leases   *memLeases
-	out      *memOutbox
-	engine   *engine
-	inbox    chan *messages.Delivery
-	verdicts chan *messages.PersisterEvent
-	controls chan *messages.Control
-	code     func(ctx context.Context, dir string) error
+	keepFailed time.Duration // staging of failed attempts
+	t          *testing.T
+	dir        string
+	leases     *memLeases
+	out        *memOutbox
+	engine     *engine
+	inbox      chan *messages.Delivery
+	verdicts   chan *messages.PersisterEvent
+	controls   chan *messages.Control
+	lost       chan struct{} // verdicts may have been missed
+	code       func(ctx context.Context, dir string) error
 
 	mu       sync.Mutex
 	presence []messages.Presence
@@ -45,7 +47,7 @@ func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 		test(t, &world{
 			t: t, dir: dir, leases: &memLeases{entries: map[string]*memLease{}}, out: &memOutbox{ids: map[string]bool{}},
 			engine: &engine{boxes: map[worker.Attempt]*box{}, started: make(chan *box, 100)},
-			inbox:  make(chan *messages.Delivery, 100), verdicts: make(chan *messages.PersisterEvent), controls: make(chan *messages.Control),
+			inbox:  make(chan *messages.Delivery, 100), verdicts: make(chan *messages.PersisterEvent), controls: make(chan *messages.Control), lost: make(chan struct{}),
 		})
 	})
 }
@@ -107,7 +109,7 @@ func (w *world) extracting(code func(ctx context.Context, dir string) error) {
 	w.code = code
 }
 
-func (w *world) Follow(ctx context.Context, _ time.Time, handle func(context.Context, *messages.PersisterEvent)) error {
+func (w *world) Follow(ctx context.Context, handle func(context.Context, *messages.PersisterEvent), missed func()) error {
 	for {
 		select {
 		case e := <-w.verdicts:
@@ -115,6 +117,8 @@ func (w *world) Follow(ctx context.Context, _ time.Time, handle func(context.Con
 				return errDown
 			}
 			handle(ctx, e)
+		case <-w.lost:
+			missed()
 		case <-ctx.Done():
 			return nil
 		}
@@ -176,7 +180,7 @@ func (w *world) start(change func(*worker.Config)) *running {
 	}
 	area, err := staging.Open(staging.Config{
 		Worker: cfg.Name, Root: filepath.Join(w.dir, "staging"), Cache: cfg.State, Records: filepath.Join(w.dir, "logs"),
-		High: func(string) string { return w.dir }, UID: cfg.UID, GID: cfg.GID, Copy: true, Log: zerolog.Nop(),
+		High: func(string) string { return w.dir }, UID: cfg.UID, GID: cfg.GID, Copy: true, Failed: w.keepFailed, Log: zerolog.Nop(),
 	}, w)
 	if err != nil {
 		w.t.Fatalf("Open: %v", err)
@@ -277,7 +281,7 @@ func (w *world) box() *box {
 	case b := <-w.engine.started:
 		return b
 	default:
-		w.t.Fatalf("no container was started; stages: %v", w.out.stages())
+		w.t.Fatalf("no container was started; stages: %v; actions ended as %v; presence %+v", w.out.stages(), w.deliveries(), w.seen())
 		return nil
 	}
 }
@@ -287,12 +291,16 @@ func (w *world) judge(a *messages.Action, verdict messages.Verdict) {
 	synctest.Wait()
 }
 
-// files returns the files message of the only attempt.
+// files returns the files message of the only attempt, which says the same each
+// time.
 func (w *world) files() *messages.Files {
 	w.t.Helper()
 	list := sentOf[*messages.Files](w.out)
-	if len(list) != 1 {
-		w.t.Fatalf("%d files messages, want one; stages: %v", len(list), w.out.stages())
+	if len(list) == 0 {
+		w.t.Fatalf("no files message; stages: %v", w.out.stages())
+	}
+	for _, again := range list[1:] {
+		diff(w.t, "files message", list[0], again)
 	}
 	return list[0]
 }

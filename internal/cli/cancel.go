@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"os"
 
 	"sluice/messages"
 )
@@ -28,7 +27,7 @@ func (cmd *cancelCommand) Run(a *app) error {
 		return err
 	}
 	m := &messages.Cancel{
-		Request: plan.Request.ID, Backend: plan.Request.Backend, Workspace: plan.Request.Workspace, Actions: cmd.Actions, By: os.Getenv("USER"), Kill: cmd.Kill,
+		Request: plan.Request.ID, Backend: plan.Request.Backend, Workspace: plan.Request.Workspace, Actions: cmd.Actions, By: operator(), Kill: cmd.Kill,
 	}
 	for _, name := range cmd.Actions {
 		if !has(plan, name) {

@@ -16,6 +16,9 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/rs/zerolog"
+
+	"sluice/internal/bench"
+	"sluice/internal/fault"
 )
 
 // Exit codes: an interface, documented in docs/commands.md.
@@ -49,20 +52,24 @@ func usagef(format string, args ...any) error { return exit(ExitUsage, fmt.Error
 
 // commands is the whole command line.
 type commands struct {
-	Run       runCommand       `cmd:"" help:"Run a study's actions here, in its folder, with nothing else to set up."`
-	Check     checkCommand     `cmd:"" help:"Validate a project file: every error at once, with line and column."`
-	Graph     graphCommand     `cmd:"" help:"Print a project's graph as text, Mermaid or SVG."`
-	Submit    submitCommand    `cmd:"" help:"Publish a request for actions of a repository."`
-	Cancel    cancelCommand    `cmd:"" help:"Cancel a request, or some of its actions."`
-	Status    statusCommand    `cmd:"" help:"Show the jobs of a request or a workspace, and why each is where it is."`
-	Logs      logsCommand      `cmd:"" help:"Print the log of a job; -f follows it."`
-	Ps        psCommand        `cmd:"" help:"Show workers, queues and running jobs of the fleet."`
+	Run    runCommand    `cmd:"" help:"Run a study's actions here, in its folder, with nothing else to set up."`
+	Check  checkCommand  `cmd:"" help:"Validate a project file: every error at once, with line and column."`
+	Graph  graphCommand  `cmd:"" help:"Print a project's graph as text, Mermaid or SVG."`
+	Submit submitCommand `cmd:"" help:"Publish a request for actions of a repository."`
+	Cancel cancelCommand `cmd:"" help:"Cancel a request, or some of its actions."`
+	Status statusCommand `cmd:"" help:"Show the jobs of a request or a workspace, and why each is where it is."`
+	Logs   logsCommand   `cmd:"" help:"Print the log of a job; -f follows it."`
+	Ps     psCommand     `cmd:"" help:"Show workers, queues and running jobs of the fleet."`
+	operatorCommands
 	Up        upCommand        `cmd:"" help:"Run a whole fleet in one process: server, planner, worker, persister."`
 	Planner   plannerCommand   `cmd:"" help:"Run a planner."`
 	Worker    workerCommand    `cmd:"" help:"Run a worker."`
 	Persister persisterCommand `cmd:"" help:"Run a persister."`
+	Gateway   gatewayCommand   `cmd:"" help:"Serve the RAP API to a job server that speaks HTTP only, or poll one."`
 	Topology  topologyCommand  `cmd:"" help:"Show, check or provision the streams and registers on the server."`
 	Dead      deadCommand      `cmd:"" help:"Look at dead letters, and put them back."`
+	Bench     benchCommand     `cmd:"" help:"Measure this machine's fleet against bare calls doing the same work."`
+	BenchRun  benchRunCommand  `cmd:"" name:"bench-fleet" hidden:""`
 	Doctor    doctorCommand    `cmd:"" help:"Say what is missing on this machine, and the command that mends it."`
 
 	LogLevel string           `help:"Least level of log lines: debug, info, warn, error." default:"info" enum:"debug,info,warn,error" env:"SLUICE_LOG_LEVEL"`
@@ -87,7 +94,9 @@ func Main() {
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	a := &app{ctx: ctx, abort: watchSignals(stop), stdin: stdin, stdout: stdout, stderr: stderr}
+	abort, forget := watchSignals(stop)
+	defer forget()
+	a := &app{ctx: ctx, abort: abort, stdin: stdin, stdout: stdout, stderr: stderr}
 
 	var cmds commands
 	exited := -1
@@ -96,7 +105,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		kong.Description("Run study pipelines next to data that must not leave the building.\n\nExit codes: 0 done, 1 a fault of ours, 2 bad usage or project file, 3 an action failed, 4 cancelled, 5 timed out waiting."),
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Vars{"version": version()},
+		kong.Vars{"version": version(), "workloads": strings.Join(bench.Names(), ", "), "images": strings.Join(upstreamNames, ",")},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { exited = code }),
 	)
@@ -118,6 +127,19 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return a.report(parsed.Run(a))
 }
 
+// stopped drops a service's error when it is that the service was told to stop:
+// also while it starts, to stop is to end well.
+func (a *app) stopped(err error) error {
+	if a.ctx.Err() == nil || err == nil {
+		return err
+	}
+	if errors.Is(err, context.Canceled) {
+		a.log.Info().Err(err).Msg("stopped before it had started")
+		return nil
+	}
+	return err
+}
+
 // report prints an error for its reader and turns it into an exit code.
 func (a *app) report(err error) int {
 	if err == nil {
@@ -136,18 +158,20 @@ func (a *app) report(err error) int {
 
 // watchSignals stops at the first SIGINT or SIGTERM; the channel that it
 // returns is closed at the second. A third ends the process.
-func watchSignals(stop func()) <-chan struct{} {
-	signals, abort := make(chan os.Signal, 3), make(chan struct{})
+func watchSignals(stop func()) (abort <-chan struct{}, forget func()) {
+	signals, second, done := make(chan os.Signal, 3), make(chan struct{}), make(chan struct{})
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
-		<-signals
-		stop()
-		<-signals
-		close(abort)
-		<-signals
-		os.Exit(ExitCancelled)
+		for _, do := range []func(){stop, func() { close(second) }, func() { os.Exit(ExitCancelled) }} {
+			select {
+			case <-signals:
+				do()
+			case <-done:
+				return
+			}
+		}
 	}()
-	return abort
+	return second, func() { signal.Stop(signals); close(done) }
 }
 
 func newLogger(w io.Writer, level string) zerolog.Logger {
@@ -172,6 +196,9 @@ func version() string {
 		if s.Key == "vcs.revision" && (v == "" || v == "(devel)") {
 			v = s.Value
 		}
+	}
+	if fault.Built {
+		v += " (with fault points: for tests only)"
 	}
 	return v
 }

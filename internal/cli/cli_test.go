@@ -156,7 +156,7 @@ func TestSourceOfAWorkingFolder(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "project.yaml"), []byte(good), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := gitFlags{}.source(t.TempDir(), dir)
+	s := gitFlags{}.source(t.TempDir(), dir, "")
 	src := workingFolder(dir)
 	if data, err := s.Project(t.Context(), src); err != nil || string(data) != good {
 		t.Errorf("Project = %q, %v", data, err)

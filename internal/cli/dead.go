@@ -68,6 +68,9 @@ func (cmd *deadShow) Run(a *app) error {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "number:  %d\nreason:  %s\nsubject: %s\nstream:  %s\nby:      %s\nat:      %s\n", l.Sequence, progress.Clean(l.Reason), progress.Clean(l.Subject), l.Stream, progress.Clean(l.By), l.At)
+	if l.Cut > 0 {
+		fmt.Fprintf(a.stdout, "cut:     the whole is message %d of the stream\n", l.Cut)
+	}
 	for key, values := range l.Header {
 		for _, v := range values {
 			fmt.Fprintf(a.stdout, "header:  %s: %s\n", progress.Clean(key), progress.Clean(v))

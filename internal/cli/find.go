@@ -10,8 +10,11 @@ import (
 	"sluice/messages"
 )
 
+// errUnknown says that no planner has written a request down.
+var errUnknown = errors.New("no such request")
+
 // findPlan finds a request by its id, and by backend and workspace where the
-// id alone is not enough.
+// id alone is not enough. It wraps errUnknown.
 func findPlan(ctx context.Context, c *jetstream.Conn, id, backend, workspace string) (*messages.Plan, error) {
 	if err := messages.RequestID(id).Check(); err != nil {
 		return nil, exit(ExitUsage, err)
@@ -23,7 +26,7 @@ func findPlan(ctx context.Context, c *jetstream.Conn, id, backend, workspace str
 	case err != nil:
 		return nil, err
 	case len(found) == 0:
-		return nil, usagef("no request %s is known; `sluice status` lists workspaces", messages.Quote(id))
+		return nil, usagef("%w: %s is not known here; `sluice status --all` lists all jobs with their workspaces", errUnknown, messages.Quote(id))
 	case len(found) > 1:
 		return nil, usagef("request %s exists in %d workspaces: name one with --backend and --workspace", messages.Quote(id), len(found))
 	}
@@ -63,6 +66,28 @@ func allJobs(ctx context.Context, c *jetstream.Conn, backend, workspace string, 
 	})
 	slices.SortFunc(jobs, func(x, y *messages.Job) int { return y.Created.Compare(x.Created) })
 	return jobs, err
+}
+
+// jobFlags name one job.
+type jobFlags struct {
+	natsFlags
+	Job       string `arg:"" help:"Job (the beginning of its id), or an action: its newest job."`
+	Backend   string `help:"Backend of the job." env:"BACKEND"`
+	Workspace string `help:"Workspace of the job." short:"w"`
+}
+
+// open connects, and finds the job.
+func (f jobFlags) open(a *app) (*jetstream.Conn, *messages.Job, error) {
+	c, err := f.client(a)
+	if err != nil {
+		return nil, nil, err
+	}
+	j, err := findJob(a.ctx, c, f.Job, f.Backend, f.Workspace)
+	if err != nil {
+		c.Close()
+		return nil, nil, err
+	}
+	return c, j, nil
 }
 
 // findJob finds a job by the beginning of its id, or by request and action.

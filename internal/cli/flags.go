@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -60,18 +61,21 @@ type gitFlags struct {
 	Mirrors   string   `help:"Folder of the mirrors of repositories." type:"path" env:"SLUICE_MIRRORS" group:"Code"`
 	Orgs      []string `name:"allowed-orgs" help:"GitHub organisations whose repositories may be run." default:"opensafely,opensafely-actions" env:"ALLOWED_GITHUB_ORGS" group:"Code"`
 	Local     bool     `name:"allow-local-repos" help:"Take repositories that are paths on this machine." env:"ALLOW_LOCAL_GIT_REPOS" group:"Code"`
+	Reusable  string   `name:"reusable-actions" help:"URL below which the repositories of reusable actions lie, such as https://github.com/opensafely-actions; without it, every name before a colon is an image." env:"SLUICE_REUSABLE_ACTIONS" group:"Code"`
+	Images    []string `name:"images" help:"With reusable actions: names that are images all the same." default:"${images}" env:"SLUICE_IMAGES" group:"Code"`
 	Proxy     string   `name:"github-proxy" help:"Domain that stands in for github.com." env:"GITHUB_PROXY_DOMAIN" group:"Code"`
 	TokenFile string   `name:"repo-token-file" help:"File of the token for private repositories; PRIVATE_REPO_ACCESS_TOKEN has it otherwise." type:"path" env:"SLUICE_REPO_TOKEN_FILE" group:"Code"`
 }
 
-func (f gitFlags) source(dir, folder string) *source {
+// source reads repositories, and tells a proxy's log who asks.
+func (f gitFlags) source(dir, folder, user string) *source {
 	if f.Mirrors != "" {
 		dir = f.Mirrors
 	}
 	mirrors := &git.Mirrors{Dir: dir, Rules: git.Rules{
-		AllowedOrgs: f.Orgs, AllowLocal: f.Local, Proxy: f.Proxy, Token: os.Getenv("PRIVATE_REPO_ACCESS_TOKEN"), TokenFile: f.TokenFile,
+		AllowedOrgs: f.Orgs, AllowLocal: f.Local, Proxy: f.Proxy, Token: os.Getenv("PRIVATE_REPO_ACCESS_TOKEN"), TokenFile: f.TokenFile, TokenUser: user,
 	}}
-	return &source{mirrors: mirrors, folder: folder}
+	return &source{mirrors: mirrors, folder: folder, images: f.Images, reusable: f.Reusable}
 }
 
 // storageFlags say where files lie. Upstream's operators know the first two.
@@ -79,6 +83,20 @@ type storageFlags struct {
 	High    string `help:"Base of the highly sensitive tier." type:"path" env:"HIGH_PRIVACY_STORAGE_BASE" group:"Storage"`
 	Medium  string `help:"Base of the moderately sensitive tier." type:"path" env:"MEDIUM_PRIVACY_STORAGE_BASE" group:"Storage"`
 	Staging string `help:"Folder in which attempts leave their files." type:"path" env:"SLUICE_STAGING" group:"Storage"`
+	Archive string `help:"Folder of archived workspaces, as NAME.tar.gz, .tar.zstd or .tar.xz: their actions are refused; archives in the highly sensitive tier if none is named, and beside it if it is called workspaces." type:"path" env:"HIGH_PRIVACY_ARCHIVE_DIR" group:"Storage"`
+	Group   string `help:"Group, by name or number, that may read staging and the tiers; that of this process if none is named." env:"SLUICE_GROUP" group:"Storage"`
+}
+
+// tierFlags say who may read what is kept.
+type tierFlags struct {
+	MediumGroup string   `help:"Group that may read the moderately sensitive tier, such as output checkers'; --group if none is named." env:"SLUICE_MEDIUM_GROUP" group:"Storage"`
+	FileMode    fileMode `help:"Mode of files in the tiers; folders can be entered by those who may read." default:"0640" env:"SLUICE_FILE_MODE" group:"Storage"`
+}
+
+// keepFlags say what becomes of files that nobody asked for.
+type keepFlags struct {
+	FailedAside    bool `help:"Keep the files of a job that failed beside its log, and its workspace as it is." env:"SLUICE_FAILED_ASIDE" group:"Storage"`
+	DeleteObsolete bool `help:"When an action succeeds, delete from the highly sensitive tier, too, what it no longer makes." env:"SLUICE_DELETE_OBSOLETE" group:"Storage"`
 }
 
 // under fills in what was left empty.
@@ -94,7 +112,28 @@ func (f storageFlags) under(dir string) storageFlags {
 	return f
 }
 
-func (f storageFlags) disk() disk.Config { return disk.Default(f.Staging, f.High, f.Medium) }
+// archives are the folders of archived workspaces. Upstream's lie beside the
+// folder of its workspaces, which is our base where a site has moved over.
+func (f storageFlags) archives() []string {
+	if f.Archive != "" {
+		return []string{f.Archive}
+	}
+	list := []string{filepath.Join(f.High, "archives")}
+	if parent, last := filepath.Split(filepath.Clean(f.High)); last == "workspaces" {
+		list = append(list, filepath.Join(parent, "archives"))
+	}
+	return list
+}
+
+// disk is the configuration of the tiers.
+func (f storageFlags) disk(t tierFlags) (c disk.Config, err error) {
+	c = disk.Default(f.Staging, f.High, f.Medium)
+	c.FileMode, c.DirMode, c.Archives = t.FileMode.file(), t.FileMode.dir(), f.archives()
+	var medium error
+	c.Group, err = groupID(f.Group)
+	c.MediumGroup, medium = groupID(t.MediumGroup)
+	return c, errors.Join(err, medium)
+}
 
 // require reports, all at once, the folders that must be named.
 func (f storageFlags) require(medium bool) error {
@@ -126,12 +165,21 @@ type workerFlags struct {
 	StopGrace   time.Duration `help:"Time between SIGTERM and SIGKILL." default:"10s" env:"SLUICE_STOP_GRACE" group:"Worker"`
 	Drain       time.Duration `help:"Time to wait for running actions when told to stop, before leaving them to the next worker; 0 for no end." default:"0" env:"SLUICE_DRAIN" group:"Worker"`
 	MinFree     byteSize      `help:"Free space in staging below which nothing is taken." default:"1G" env:"SLUICE_MIN_FREE" group:"Worker"`
+	KeepFailed  time.Duration `help:"How long to keep in staging what an attempt left that a fault of ours ended, for people to look at; 0 for not at all. It goes first when space is short." default:"0" env:"SLUICE_KEEP_FAILED" group:"Worker"`
+	KeepInputs  byteSize      `help:"Bytes of inputs to keep in staging for other actions that need the same; 0 for none." default:"8G" env:"SLUICE_KEEP_INPUTS" group:"Worker"`
 	User        string        `help:"User and group of containers, uid:gid; the default is 10000:10000 for root and this user otherwise." env:"SLUICE_CONTAINER_USER" group:"Worker"`
 	ImagePrefix string        `help:"Put before the names of images." default:"ghcr.io/opensafely-core/" env:"SLUICE_IMAGE_PREFIX" group:"Worker"`
 	NoPull      bool          `help:"Never ask a registry for an image." env:"SLUICE_NO_PULL" group:"Worker"`
+	Engine      time.Duration `name:"engine-timeout" help:"Time after which a call to the Docker Engine that is not answered is given up." default:"1m" env:"SLUICE_ENGINE_TIMEOUT" group:"Worker"`
 	NoOverlay   bool          `help:"Copy code and inputs for each action instead of mounting an overlay." env:"SLUICE_NO_OVERLAY" group:"Worker"`
 	DBNetwork   string        `name:"db-network" help:"The engine's network for database actions." env:"SLUICE_DB_NETWORK" group:"Worker"`
 	DBHosts     []string      `name:"db-hosts" help:"Names that database actions can resolve, as name:address." env:"SLUICE_DB_HOSTS" group:"Worker"`
+}
+
+// parkedFlags are of the services alone: a study's own run is over before a
+// container that was started in advance would pay.
+type parkedFlags struct {
+	Parked int `help:"Containers to start in advance for each kind of action that was asked for lately; 0 for none." default:"2" env:"SLUICE_PARKED" group:"Worker"`
 }
 
 // config turns the flags into a worker's configuration.
@@ -156,15 +204,19 @@ func (f workerFlags) config(name, backend, state string) (worker.Config, error) 
 			return c, usagef("--user %s is not uid:gid", f.User)
 		}
 	}
-	c.Databases = map[string]string{}
-	for dataset, variable := range map[string]string{"default": "FULL_DATABASE_URL", "full": "FULL_DATABASE_URL", "slice": "SLICE_DATABASE_URL", "dummy": "DUMMY_DATABASE_URL"} {
-		if url := os.Getenv(variable); url != "" {
-			c.Databases[dataset] = url
-		}
+	c.Databases, c.ImageEnv = databases(), imageEnv()
+	var err error
+	if c.DBEnv, err = databaseEnv(); err != nil {
+		return c, exit(ExitUsage, err)
 	}
 	c.Network = worker.Network{Name: f.DBNetwork, Hosts: f.DBHosts}
 	if f.DBNetwork != "" {
 		c.Network.DNS = []string{"192.0.2.0"} // resolves nothing: only the hosts given
+		known := &databaseHosts{databases: c.Databases, named: f.DBHosts, lookup: net.DefaultResolver.LookupHost}
+		if err := known.look(context.Background()); err != nil {
+			return c, err
+		}
+		c.Hosts = known.now
 	}
 	return c, c.Check()
 }

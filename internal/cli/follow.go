@@ -102,7 +102,7 @@ func (f follower) follow(ctx context.Context) ([]*messages.Job, error) {
 			return f.ordered(jobs), errors.Join(err, context.Cause(ctx))
 		case j := <-changes:
 			old := jobs[j.ID]
-			if !wanted[j.ID] || old != nil && (old.State.Final() || old.Updated.After(j.Updated)) {
+			if !wanted[j.ID] || old != nil && (old.State.Final() || !j.State.Final() && old.Updated.After(j.Updated)) {
 				continue
 			}
 			jobs[j.ID] = j

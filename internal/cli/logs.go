@@ -11,27 +11,20 @@ import (
 )
 
 type logsCommand struct {
-	natsFlags
-	Job        string `arg:"" help:"Job (the beginning of its id), or an action: its newest job."`
-	Follow     bool   `short:"f" help:"Go on until the attempt ends."`
-	Attempt    int    `help:"Attempt; the newest by default."`
-	Timestamps bool   `help:"Keep the time of each line."`
-	Backend    string `help:"Backend of the job." env:"BACKEND"`
-	Workspace  string `help:"Workspace of the job." short:"w"`
+	jobFlags
+	Follow     bool `short:"f" help:"Go on until the attempt ends."`
+	Attempt    int  `help:"Attempt; the newest by default."`
+	Timestamps bool `help:"Keep the time of each line."`
 }
 
 // Run prints a log from the stream, which keeps the newest part of it. The
 // whole log lies in the highly sensitive tier.
 func (cmd *logsCommand) Run(a *app) error {
-	c, err := cmd.client(a)
+	c, j, err := cmd.open(a)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	j, err := findJob(a.ctx, c, cmd.Job, cmd.Backend, cmd.Workspace)
-	if err != nil {
-		return err
-	}
 	attempt := cmd.Attempt
 	if attempt == 0 {
 		attempt = max(j.Attempt, 1)

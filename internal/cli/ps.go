@@ -14,12 +14,15 @@ import (
 
 type psCommand struct {
 	natsFlags
-	Backend string `help:"Only this backend." env:"BACKEND"`
-	JSON    bool   `help:"Print one object."`
+	jobFilters
+	JSON bool `help:"Print one object."`
 }
 
 // Run shows who works, what is queued, and what runs.
 func (cmd *psCommand) Run(a *app) error {
+	if err := cmd.check(); err != nil {
+		return err
+	}
 	c, err := cmd.client(a)
 	if err != nil {
 		return err
@@ -33,7 +36,12 @@ func (cmd *psCommand) Run(a *app) error {
 	slices.SortFunc(workers, func(x, y *messages.Presence) int {
 		return strings.Compare(x.Backend+" "+x.Worker, y.Backend+" "+y.Worker)
 	})
-	jobs, err := allJobs(a.ctx, c, cmd.Backend, "", func(j *messages.Job) bool { return !j.State.Final() })
+	settings, err := readSettings(a.ctx, c, cmd.Backend)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	jobs, err := allJobs(a.ctx, c, cmd.Backend, cmd.Workspace, func(j *messages.Job) bool { return !j.State.Final() && cmd.admits(j, now) })
 	if err != nil {
 		return err
 	}
@@ -46,7 +54,7 @@ func (cmd *psCommand) Run(a *app) error {
 		planner = e.Value.Owner
 	}
 	if cmd.JSON {
-		return a.printJSON(map[string]any{"planner": planner, "workers": workers, "jobs": jobs, "dead_letters": dead})
+		return a.printJSON(map[string]any{"planner": planner, "workers": workers, "settings": settings, "jobs": jobs, "dead_letters": dead})
 	}
 	if planner == "" {
 		fmt.Fprintln(a.stdout, "planner: none is active: requests wait")
@@ -54,6 +62,11 @@ func (cmd *psCommand) Run(a *app) error {
 		fmt.Fprintf(a.stdout, "planner: %s\n", progress.Clean(planner))
 	}
 	a.printWorkers(workers)
+	for _, b := range sortedKeys(settings) {
+		for _, line := range settingLines(settings[b]) {
+			fmt.Fprintf(a.stdout, "%s: %s\n", b, line)
+		}
+	}
 	running, waiting := 0, 0
 	for _, j := range jobs {
 		if j.State == messages.Running {

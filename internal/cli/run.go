@@ -135,9 +135,10 @@ const runStore = 1 << 30
 
 // build puts the services together.
 func (cmd *runCommand) build(a *app, s *study, own string, log zerolog.Logger) error {
-	src := gitFlags{}.source(filepath.Join(own, "mirrors"), s.folder)
+	src := gitFlags{}.reusing(cmd.ImagePrefix).source(filepath.Join(own, "mirrors"), s.folder, "")
 	plans := planner.DefaultConfig()
 	plans.Name, plans.Backends, plans.WorkingFolder, plans.DatabasePool = "run", []string{localBackend}, true, defaultPool
+	plans.SourceGiveUp = plans.SourceWait // whoever typed the command is there to type it again
 	cfg, err := cmd.config("run", localBackend, filepath.Join(own, "worker"))
 	if err != nil {
 		return exit(ExitUsage, err)
@@ -157,10 +158,9 @@ func (cmd *runCommand) build(a *app, s *study, own string, log zerolog.Logger) e
 	if owner, group, ok := folderOwner(s.folder); ok {
 		tiers.Owner, tiers.Group = owner, group
 	}
-	w, closeRuntime, err := newWorker(a.ctx, s.conn, workerSetup{
-		config: cfg, docker: cmd.docker(cfg.Name, cfg.State), code: src,
-		staging: cmd.stagingConfig(cfg, func(string) string { return s.folder }, tiers.Logs, tiers.Staging, cfg.State),
-	}, log)
+	stage := cmd.stagingConfig(cfg, func(string) string { return s.folder }, tiers.Logs, tiers.Staging, cfg.State)
+	stage.Public = true // the folder says who may look into it
+	w, closeRuntime, err := newWorker(a.ctx, s.conn, workerSetup{config: cfg, docker: cmd.docker(cfg.Name, cfg.State), code: src, staging: stage}, log)
 	if err != nil {
 		return err
 	}

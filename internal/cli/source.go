@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"sluice/internal/git"
+	"sluice/internal/registry"
 	"sluice/messages"
 )
 
@@ -18,6 +19,10 @@ import (
 type source struct {
 	mirrors *git.Mirrors
 	folder  string // the one working folder that may be run; empty: none
+
+	registry *registry.Registry // nil: images are not pinned
+	images   []string           // names that are images
+	reusable string             // URL below which reusable actions lie; empty: every name is an image
 }
 
 // maxProject bounds a project file that is read; the parser has its own, lower
@@ -52,6 +57,12 @@ func (s *source) Project(ctx context.Context, src messages.Source) ([]byte, erro
 	}
 	data, err := s.mirrors.File(ctx, src.Repo, src.Commit, "project.yaml", maxProject)
 	return data, outcome(err)
+}
+
+// Differ returns which of some files are others at a source's commit than at
+// another one, if both were fetched before.
+func (s *source) Differ(ctx context.Context, src messages.Source, commit string, paths []string) ([]string, error) {
+	return s.mirrors.Differ(ctx, src.Repo, src.Commit, commit, paths)
 }
 
 // Extract writes the tree of a commit into an empty folder.

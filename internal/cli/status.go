@@ -7,16 +7,18 @@ import (
 	"time"
 
 	"sluice/internal/progress"
+	"sluice/jetstream"
 	"sluice/messages"
 )
 
 type statusCommand struct {
 	natsFlags
-	Request   string `arg:"" optional:"" help:"Id of a request; without one, the jobs of a workspace, or all that have not ended."`
-	Backend   string `help:"Only this backend." env:"BACKEND"`
-	Workspace string `help:"Only this workspace." short:"w"`
-	All       bool   `help:"Ended jobs too."`
-	JSON      bool   `help:"Print an object a job."`
+	Request   string        `arg:"" optional:"" help:"Id of a request; without one, the jobs of a workspace, or all that have not ended."`
+	Backend   string        `help:"Only this backend." env:"BACKEND"`
+	Workspace string        `help:"Only this workspace." short:"w"`
+	All       bool          `help:"Ended jobs too."`
+	Wait      time.Duration `help:"How long to wait for a request that no planner has read yet." default:"3s"`
+	JSON      bool          `help:"Print an object a job."`
 }
 
 // Run shows jobs from the registers, which say what is true now.
@@ -35,9 +37,12 @@ func (cmd *statusCommand) Run(a *app) error {
 		}
 		return a.printJobs(jobs, cmd.JSON, "no jobs are waiting or running; --all shows those that have ended")
 	}
-	plan, err := findPlan(a.ctx, c, cmd.Request, cmd.Backend, cmd.Workspace)
+	plan, queued, err := lookUp(a.ctx, c, cmd.Request, cmd.Backend, cmd.Workspace, cmd.Wait)
 	if err != nil {
 		return err
+	}
+	if queued {
+		return a.printQueued(c, plan, cmd.JSON)
 	}
 	if !cmd.JSON {
 		printPlan(a.stdout, plan)
@@ -49,9 +54,28 @@ func (cmd *statusCommand) Run(a *app) error {
 	return a.printJobs(jobs, cmd.JSON, "it has made no jobs")
 }
 
+// printQueued tells of a request that no planner has read yet. It is no fault
+// of the request: the exit code is 0.
+func (a *app) printQueued(c *jetstream.Conn, plan *messages.Plan, asJSON bool) error {
+	why := "a planner is active and has others to read first"
+	if e, err := c.LeaderRegister().Get(a.ctx, messages.LeaderKey); err != nil || e.Value == nil {
+		why = "no planner is active: start one, or see `sluice ps`"
+	}
+	r := &plan.Request
+	if asJSON {
+		return a.printJSON(map[string]any{"request": r.ID, "backend": r.Backend, "workspace": r.Workspace, "queued": true, "message": why})
+	}
+	fmt.Fprintf(a.stdout, "request %s: workspace %s on %s\nqueued, and not read yet: %s\n", r.ID, r.Workspace, r.Backend, why)
+	return nil
+}
+
 func printPlan(w io.Writer, plan *messages.Plan) {
 	r := &plan.Request
-	fmt.Fprintf(w, "request %s: workspace %s on %s, %s at %.12s, by %s\n", r.ID, r.Workspace, r.Backend, progress.Clean(r.Repo), r.Commit, progress.Clean(orUnknown(r.CreatedBy)))
+	if r.Repo == "" { // refused before it was written down
+		fmt.Fprintf(w, "request %s: workspace %s on %s\n", r.ID, r.Workspace, r.Backend)
+	} else {
+		printRequest(w, r)
+	}
 	if plan.Code != "" {
 		fmt.Fprintf(w, "rejected: %s\n", plan.Code)
 	}
@@ -61,6 +85,10 @@ func printPlan(w io.Writer, plan *messages.Plan) {
 	for _, reason := range plan.Reasons {
 		fmt.Fprintf(w, "  %s\n", progress.Clean(reason))
 	}
+}
+
+func printRequest(w io.Writer, r *messages.Request) {
+	fmt.Fprintf(w, "request %s: workspace %s on %s, %s at %.12s, by %s\n", r.ID, r.Workspace, r.Backend, progress.Clean(r.Repo), r.Commit, progress.Clean(orUnknown(r.CreatedBy)))
 }
 
 func orUnknown(s string) string {
@@ -73,6 +101,33 @@ func orUnknown(s string) string {
 // printJobs prints a table, and below it what a reader must know of each job
 // that did not end plainly well.
 func (a *app) printJobs(jobs []*messages.Job, asJSON bool, none string) error {
+	if err := a.printTable(jobs, asJSON, none); err != nil || asJSON {
+		return err
+	}
+	for _, j := range jobs {
+		details := jobDetails(j)
+		if len(details) == 0 {
+			continue
+		}
+		fmt.Fprintf(a.stdout, "\n%s (%s)\n", progress.Clean(j.Action), j.ID)
+		for _, d := range details {
+			fmt.Fprintf(a.stdout, "  %s\n", d)
+		}
+	}
+	return nil
+}
+
+// jobDetails says how a job ended, and which attempts were lost.
+func jobDetails(j *messages.Job) []string {
+	details := progress.Details(j)
+	for _, l := range j.Lost {
+		details = append(details, fmt.Sprintf("attempt %d was lost at %s: %s", l.Attempt, l.At.Local().Format(time.DateTime), progress.Clean(l.Reason)))
+	}
+	return details
+}
+
+// printTable prints a line a job, or an object a job.
+func (a *app) printTable(jobs []*messages.Job, asJSON bool, none string) error {
 	if asJSON {
 		for _, j := range jobs {
 			if err := a.printJSON(j); err != nil {
@@ -90,23 +145,7 @@ func (a *app) printJobs(jobs []*messages.Job, asJSON bool, none string) error {
 	for _, j := range jobs {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", j.ID, j.Backend, j.Workspace, progress.Clean(j.Action), j.Code, j.Attempt, age(j), progress.Clean(j.Message))
 	}
-	if err := tw.Flush(); err != nil {
-		return err
-	}
-	for _, j := range jobs {
-		details := progress.Details(j)
-		for _, l := range j.Lost {
-			details = append(details, fmt.Sprintf("attempt %d was lost at %s: %s", l.Attempt, l.At.Local().Format(time.DateTime), progress.Clean(l.Reason)))
-		}
-		if len(details) == 0 {
-			continue
-		}
-		fmt.Fprintf(a.stdout, "\n%s (%s)\n", progress.Clean(j.Action), j.ID)
-		for _, d := range details {
-			fmt.Fprintf(a.stdout, "  %s\n", d)
-		}
-	}
-	return nil
+	return tw.Flush()
 }
 
 // age is how long a job ran, has run, or has waited.

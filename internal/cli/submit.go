@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -40,7 +39,7 @@ func (cmd *submitCommand) Run(a *app) error {
 	r := &messages.Request{
 		ID: messages.RequestID(cmd.ID), Backend: cmd.Backend, Workspace: cmd.Workspace, Database: cmd.Database,
 		Source:  messages.Source{Repo: cmd.Repo, Branch: cmd.Branch, Commit: cmd.Commit},
-		Actions: cmd.Actions, ForceRunDependencies: cmd.Force, CreatedBy: os.Getenv("USER"),
+		Actions: cmd.Actions, ForceRunDependencies: cmd.Force, CreatedBy: operator(),
 	}
 	if err := r.Validate(); err != nil {
 		return exit(ExitUsage, err)

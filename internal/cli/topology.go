@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"text/tabwriter"
+	"time"
 
 	"sluice/jetstream"
 )
@@ -15,6 +18,8 @@ type topologyCommand struct {
 	Apply    bool     `help:"Make the server's streams, registers and consumers what they should be."`
 	Check    bool     `help:"Say what differs on the server; exit code 1 if anything does."`
 	JSON     bool     `help:"Print objects."`
+
+	Wait time.Duration `help:"How long --apply and --check wait for a server that does not answer, such as a cluster without a leader; then exit code 5." default:"1m" env:"SLUICE_TOPOLOGY_WAIT"`
 }
 
 // Run shows the topology, compares the server with it, or provisions it.
@@ -26,23 +31,25 @@ func (cmd *topologyCommand) Run(a *app) error {
 	if !cmd.Apply && !cmd.Check {
 		return cmd.show(a, t)
 	}
-	c, err := cmd.client(a)
+	ctx, cancel := context.WithTimeout(a.ctx, cmd.Wait)
+	defer cancel()
+	c, err := cmd.connect(ctx, "sluice topology", a.log)
 	if err != nil {
-		return err
+		return cmd.late(ctx, err)
 	}
 	defer c.Close()
 	if cmd.Apply {
-		if err := c.Provision(a.ctx, t); err != nil {
-			return err
+		if err := c.Provision(ctx, t); err != nil {
+			return cmd.late(ctx, err)
 		}
 		if !cmd.JSON {
 			fmt.Fprintf(a.stdout, "the server has all %d streams, registers and consumers\n", len(t.Rows()))
 		}
 		return nil
 	}
-	diffs, err := c.Check(a.ctx, t)
+	diffs, err := c.Check(ctx, t)
 	if err != nil {
-		return err
+		return cmd.late(ctx, err)
 	}
 	if cmd.JSON {
 		if err := a.printJSON(append([]jetstream.Difference{}, diffs...)); err != nil {
@@ -61,6 +68,14 @@ func (cmd *topologyCommand) Run(a *app) error {
 		fmt.Fprintln(a.stdout, "the server is as it should be")
 	}
 	return nil
+}
+
+// late turns an error that came of waiting for too long into one that says so.
+func (cmd *topologyCommand) late(ctx context.Context, err error) error {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return err
+	}
+	return exit(ExitTimeout, fmt.Errorf("%w\nThe server did not do it within %s (--wait). In a cluster more than half of the servers must run, and reach each other, before it has a leader. What was done stays; the command can be repeated", err, cmd.Wait))
 }
 
 func (cmd *topologyCommand) show(a *app, t jetstream.Topology) error {

@@ -16,7 +16,10 @@ import (
 type upCommand struct {
 	gitFlags
 	storageFlags
+	tierFlags
+	keepFlags
 	workerFlags
+	parkedFlags
 	plannerFlags
 	Dir     string   `help:"Folder of all that the fleet keeps." default:"sluice-data" type:"path" env:"SLUICE_DIR"`
 	Listen  string   `help:"Address on which clients and the nats command line reach the server; port 0 for any." default:"127.0.0.1:4222" env:"SLUICE_LISTEN"`
@@ -63,15 +66,24 @@ func (cmd *upCommand) Run(a *app) (err error) {
 }
 
 func (cmd *upCommand) services(a *app, c *jetstream.Conn, backends []string) (list []func(context.Context) error, closeAll func() error, err error) {
-	src := cmd.source(filepath.Join(cmd.Dir, "mirrors"), "")
-	plans := cmd.plannerFlags.config()
-	plans.Name, plans.Backends = "up", backends
+	src := cmd.gitFlags.reusing(cmd.ImagePrefix).source(filepath.Join(cmd.Dir, "mirrors"), "", "jobrunner-"+cmd.Backend)
+	flags := cmd.plannerFlags
+	flags.Backends = backends
+	plans, err := flags.config()
+	if err != nil {
+		return nil, nil, err
+	}
+	plans.Name = "up"
 	p, err := newPlanner(c, plans, src, nil, a.log)
 	if err != nil {
 		return nil, nil, exit(ExitUsage, err)
 	}
 	state := filepath.Join(cmd.Dir, "worker")
 	store := cmd.storageFlags.under(cmd.Dir)
+	tiers, err := store.disk(cmd.tierFlags)
+	if err != nil {
+		return nil, nil, exit(ExitUsage, err)
+	}
 	cfg, err := cmd.workerFlags.config(worker.HostName(), cmd.Backend, state)
 	if err != nil {
 		return nil, nil, exit(ExitUsage, err)
@@ -79,19 +91,21 @@ func (cmd *upCommand) services(a *app, c *jetstream.Conn, backends []string) (li
 	if cmd.DBSlots == 0 {
 		cfg.Pools[databasePool] = max(cmd.Slots, 1) // a fleet of one worker must be able to run everything
 	}
-	w, closeRuntime, err := newWorker(a.ctx, c, workerSetup{
-		config: cfg, docker: cmd.docker(cfg.Name, state), code: src,
-		staging: cmd.stagingConfig(cfg, func(ws string) string { return filepath.Join(store.High, ws) }, filepath.Join(store.High, "logs"), store.Staging, state),
-	}, a.log)
+	engine := cmd.docker(cfg.Name, state)
+	engine.Parked = cmd.Parked
+	stage := cmd.stagingConfig(cfg, func(ws string) string { return filepath.Join(store.High, ws) }, filepath.Join(store.High, "logs"), store.Staging, state)
+	stage.Group, stage.Archives = max(tiers.Group, 0), store.archives()
+	w, closeRuntime, err := newWorker(a.ctx, c, workerSetup{config: cfg, docker: engine, code: src, staging: stage}, a.log)
 	if err != nil {
 		return nil, nil, err
 	}
 	keep := persister.DefaultConfig()
-	keep.Backend = cmd.Backend
-	ps, closeStore, err := newPersister(c, keep, store.disk(), a.log)
+	keep.Backend, keep.FailedAside, keep.DeleteObsolete = cmd.Backend, cmd.FailedAside, cmd.DeleteObsolete
+	ps, closeStore, err := newPersister(c, keep, tiers, a.log)
 	if err != nil {
 		return nil, nil, errors.Join(err, closeRuntime())
 	}
+	warnOpenTiers(a.log, tiers)
 	list = []func(context.Context) error{p.Run, ps.Run, func(ctx context.Context) error { return w.Run(ctx, a.abort) }}
 	return list, func() error { return errors.Join(closeRuntime(), closeStore()) }, nil
 }

@@ -72,6 +72,7 @@ var why = map[messages.PlanWhy]string{
 	messages.WhyForced:    "dependencies are forced to run",
 	messages.WhyFailed:    "failed the last time",
 	messages.WhyMissing:   "an output of its last run is gone",
+	messages.WhyChanged:   "its run line, needs or outputs have changed",
 	messages.WhySucceeded: "has succeeded already",
 	messages.WhyActive:    "is waiting or running already",
 }

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -17,19 +19,26 @@ import (
 	"sluice/messages"
 )
 
-// step is how much is copied or hashed between two looks at the context. It is
-// a multiple of every block size, so that the kernel can share blocks instead
-// of copying them.
-const step = 256 << 20
+// step is how much is copied or hashed between two looks at the context, and
+// how much the disk is given to write while more is copied. It is a multiple of
+// every block size, so that the kernel can share blocks instead of copying them.
+const step = 32 << 20
 
 // Copy copies files out of staging, or with Rename leaves them there until the
 // journal moves them, and verifies each against its listing.
 func (d *draft) Copy(ctx context.Context, files []messages.File) ([]messages.FileProblem, error) {
 	d.files, d.staged = files, make([]bool, len(files))
 	reasons := make([]string, len(files))
-	err := d.each(ctx, len(files), func(ctx context.Context, i int) error {
+	// Largest first: the last one must not begin when all others are done.
+	order := make([]int, len(files))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(files[b].Size, files[a].Size) })
+	err := d.each(ctx, len(files), func(ctx context.Context, n int) error {
+		i := order[n]
 		err := d.copyOne(ctx, i)
-		d.s.fault("between-copies")
+		d.s.fault("persister.between-copies")
 		var bad *differs
 		if errors.As(err, &bad) {
 			reasons[i] = bad.how
@@ -46,7 +55,7 @@ func (d *draft) Copy(ctx context.Context, files []messages.File) ([]messages.Fil
 			problems = append(problems, messages.FileProblem{Path: files[i].Path, Reason: reason})
 		}
 	}
-	d.s.fault("after-copy")
+	d.s.fault("persister.after-copy")
 	return problems, nil
 }
 
@@ -97,7 +106,7 @@ func (d *draft) copyTo(ctx context.Context, dir *os.File, name string, src *os.F
 	if err := copyContents(ctx, dst, src, want); err != nil {
 		return err
 	}
-	if err := own(dst, d.s.cfg, uint32(d.s.cfg.FileMode.Perm())); err != nil {
+	if err := own(dst, d.cfgOf(dir), uint32(d.s.cfg.FileMode.Perm())); err != nil {
 		return err
 	}
 	return setTime(dst, want.Time)
@@ -153,6 +162,9 @@ func copyContents(ctx context.Context, dst, src *os.File, want messages.File) er
 		if err != nil {
 			return fmt.Errorf("copy: %w", explain(err, dst))
 		}
+		// The disk starts on it while the rest is copied and hashed; the barrier
+		// is what makes it durable, so an error is left for that.
+		_ = unix.SyncFileRange(int(dst.Fd()), want.Size-left-n, n, unix.SYNC_FILE_RANGE_WRITE)
 	}
 	return verify(ctx, dst, want)
 }

@@ -50,9 +50,10 @@ func TestMain(m *testing.M) {
 type crashKind struct {
 	rename bool
 	loser  bool // another attempt has the commit
+	aside  bool // the job fails, and its files are kept out of its workspace
 }
 
-var crashKinds = map[string]crashKind{"copy": {}, "rename": {rename: true}, "loser": {loser: true}}
+var crashKinds = map[string]crashKind{"copy": {}, "rename": {rename: true}, "loser": {loser: true}, "aside": {aside: true}, "aside, renamed": {aside: true, rename: true}}
 
 const (
 	high   = string(messages.HighlySensitive)
@@ -66,6 +67,18 @@ func crashJobs() (first, second *messages.Job) {
 	second = storetest.NewJob("ws", "a", "r2", high, "h.csv", high, "m2.csv", medium, "m*.csv", medium, "c", medium, "n/*")
 	return first, second
 }
+
+// secondJob is the second job, which fails where failed ones are kept aside.
+func secondJob(kind crashKind) *messages.Job {
+	_, second := crashJobs()
+	if kind.aside {
+		second.Rules = append(second.Rules, messages.Rule{Tier: messages.HighlySensitive, Name: "never", Pattern: neverLeft})
+	}
+	return second
+}
+
+// neverLeft is a pattern that no file matches.
+const neverLeft = "never.csv"
 
 func firstFiles() map[string]string {
 	return map[string]string{"h.csv": "1", "m1.csv": "x\n1", "m2.csv": "x\n2", "m3.csv": "patient_id\n3", "c/d.csv": "d", "gone/1.txt": "g", "gone/2.txt": "g"}
@@ -95,8 +108,7 @@ func child() error {
 			select {}
 		}
 	}
-	_, second := crashJobs()
-	if err := handle(root, cfg, second, secondFiles(), 2, false); err != nil {
+	if err := handle(root, cfg, secondJob(kind), secondFiles(), 2, false); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(root, "steps"), []byte(strings.Join(steps, "\n")), 0o600)
@@ -110,6 +122,14 @@ func crashConfig(root string, kind crashKind) disk.Config {
 
 // handle runs the service on one message, with a fleet that lies in root.
 func handle(root string, cfg disk.Config, j *messages.Job, files map[string]string, tries int, stage bool) error {
+	m, err := message(cfg.Staging, j, files, stage)
+	if err != nil {
+		return err
+	}
+	return deliver(root, cfg, j, m, tries)
+}
+
+func deliver(root string, cfg disk.Config, j *messages.Job, m *messages.Files, tries int) error {
 	store, err := disk.Open(cfg)
 	if err != nil {
 		return err
@@ -118,11 +138,8 @@ func handle(root string, cfg disk.Config, j *messages.Job, files map[string]stri
 	fleet.AddJob(j)
 	pc := persister.DefaultConfig()
 	pc.Backend = storetest.Backend
+	pc.FailedAside = j.Rules[len(j.Rules)-1].Pattern == neverLeft
 	p, err := persister.New(pc, fleet.Ports(store, func() time.Time { return storetest.Epoch.Add(time.Hour) }), zerolog.Nop())
-	if err != nil {
-		return err
-	}
-	m, err := message(cfg.Staging, j, files, stage)
 	if err != nil {
 		return err
 	}
@@ -253,7 +270,7 @@ func crashAt(t *testing.T, name string, kind crashKind, step int, before, want m
 	if !runChild(t, root, name, step) {
 		t.Fatal("the child was not killed")
 	}
-	_, second := crashJobs()
+	second := secondJob(kind)
 	_, err := storetest.NewFleet(root).Commit(messages.CommitKey(second.Backend, second.ID))
 	committed := err == nil && !kind.loser
 	if !committed {
@@ -307,8 +324,14 @@ func wantSteps(t *testing.T, kind crashKind, steps []string) {
 		// action's log twice.
 		"between-renames": 8 + 5 + 1 + 2 + 1 + 2, "before-manifest": 1, "between-manifests": 2, "before-done": 1, "after-done": 1,
 	}
-	if kind.loser {
+	switch {
+	case kind.loser:
 		want = map[string]int{"between-records": 2}
+	case kind.aside:
+		want["between-renames"] = 8 + 2 + 1 + 2
+		delete(want, "after-share")
+		delete(want, "between-removals")
+		delete(want, "between-manifests")
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("steps of the calm run (-want +got):\n%s", diff)

@@ -35,6 +35,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 	"sluice/persister"
 )
@@ -48,6 +49,7 @@ type Config struct {
 	WorkspaceDir func(workspace string) string // in the highly sensitive tier; nil: <High>/<workspace>
 	Logs         string                        // empty: <High>/logs
 	State        string                        // empty: <High>/.sluice
+	Archives     []string                      // of archived workspaces, which no workspace may have the name of
 
 	// Rename moves files out of staging where it lies on the tier's file
 	// system, instead of copying them. Only for a worker and a persister of one
@@ -57,17 +59,19 @@ type Config struct {
 
 	FileMode, DirMode fs.FileMode // of what is made in the tiers
 	Owner, Group      int         // of what is made in the tiers; -1: the process's own
+	MediumGroup       int         // of what is made in the moderately sensitive tier; -1: Group
 
-	// Fault, if set, is called with the name of each step as it is reached. Tests
-	// stop the process there.
-	Fault func(step string)
+	// Fault, if set, is called with each fault point as it is reached: tests of
+	// this package die there, in a build without fault points, too.
+	Fault func(point string)
 }
 
-// Default returns the configuration of a backend's tiers.
+// Default returns the configuration of a backend's tiers: for this process's
+// user and group, and for nobody else.
 func Default(staging, high, medium string) Config {
 	return Config{
 		Staging: staging, High: high, Medium: medium,
-		Workers: 2, FileMode: 0o644, DirMode: 0o755, Owner: -1, Group: -1,
+		Workers: 2, FileMode: 0o640, DirMode: 0o750, Owner: -1, Group: -1, MediumGroup: -1,
 	}
 }
 
@@ -78,6 +82,15 @@ func Study(folder, staging string) Config {
 	c := Default(staging, own, filepath.Join(own, "medium"))
 	c.WorkspaceDir = func(string) string { return folder }
 	c.Logs, c.State, c.Rename = filepath.Join(own, "logs"), own, true
+	c.FileMode, c.DirMode = 0o644, 0o755 // the folder says who may read what is in it
+	return c
+}
+
+// ofMedium is the configuration of the moderately sensitive tier.
+func (c Config) ofMedium() Config {
+	if c.MediumGroup >= 0 {
+		c.Group = c.MediumGroup
+	}
 	return c
 }
 
@@ -162,7 +175,11 @@ func (s *Store) open() (err error) {
 		if d.path == "" {
 			continue
 		}
-		if *d.dir, err = openRoot(d.path, s.cfg.DirMode, d.private); err != nil {
+		cfg := s.cfg
+		if d.dir == &s.medium {
+			cfg = cfg.ofMedium()
+		}
+		if *d.dir, err = openRoot(d.path, cfg, d.private); err != nil {
 			return err
 		}
 	}
@@ -173,7 +190,10 @@ func (s *Store) open() (err error) {
 	if err := probe.Close(); err != nil {
 		return err
 	}
-	logs, err := openRoot(s.cfg.Logs, s.cfg.DirMode, false)
+	if err := errors.Join(probeOwner(s.tmp, s.cfg), probeOwner(s.medium, s.cfg.ofMedium())); err != nil {
+		return err
+	}
+	logs, err := openRoot(s.cfg.Logs, s.cfg, false)
 	if err != nil {
 		return err
 	}
@@ -181,12 +201,31 @@ func (s *Store) open() (err error) {
 	return sameFileSystem(s.tmp, logs)
 }
 
+// probeOwner finds out whether this process can give files to whom they are to
+// belong to; nil is no folder.
+func probeOwner(dir *os.File, cfg Config) error {
+	if dir == nil || cfg.Owner < 0 && cfg.Group < 0 {
+		return nil
+	}
+	name := fmt.Sprintf("probe-%d", os.Getpid())
+	_ = unix.Unlinkat(int(dir.Fd()), name, 0) // a killed process's of this number
+	f, err := create(dir, name)
+	if err != nil {
+		return err
+	}
+	err = own(f, cfg, 0o600)
+	if errors.Is(err, unix.EPERM) {
+		err = fmt.Errorf("%w: make this process's user a member of the group", err)
+	}
+	return errors.Join(err, f.Close(), unix.Unlinkat(int(dir.Fd()), name, 0))
+}
+
 // apart reports a workspace whose folder is also one of ours, or has one of
 // ours in it where an output could reach it: outputs and records must never
 // meet.
 func (c Config) apart(workspace string) error {
 	dir := c.WorkspaceDir(workspace)
-	for _, ours := range []string{c.Logs, c.State, c.Staging, c.Medium} {
+	for _, ours := range append([]string{c.Logs, c.State, c.Staging, c.Medium}, c.Archives...) {
 		if ours == "" {
 			continue
 		}
@@ -212,16 +251,11 @@ func (c Config) mediumTmp() string {
 	return filepath.Join(c.Medium, ".sluice", "tmp")
 }
 
-// openRoot opens a folder that the configuration names, making it first. What
-// is private is for this process's user alone.
-func openRoot(name string, mode fs.FileMode, private bool) (*os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(name), mode); err != nil {
-		return nil, fmt.Errorf("make folder %s: %w", name, err)
-	}
-	if private {
-		mode = 0o700
-	}
-	if err := os.Mkdir(name, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+// openRoot opens a folder that the configuration names, making it first, with
+// those above it. What is private is for this process's user alone. What is
+// there keeps the mode that an operator gave it.
+func openRoot(name string, cfg Config, private bool) (*os.File, error) {
+	if err := makeRoot(name, cfg, private); err != nil {
 		return nil, fmt.Errorf("make folder %s: %w", name, err)
 	}
 	f, err := os.OpenFile(name, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -229,6 +263,27 @@ func openRoot(name string, mode fs.FileMode, private bool) (*os.File, error) {
 		return nil, fmt.Errorf("open folder %s: %w", name, err)
 	}
 	return f, nil
+}
+
+func makeRoot(name string, cfg Config, private bool) error {
+	err := os.Mkdir(name, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeRoot(filepath.Dir(name), cfg, false); err != nil {
+			return err
+		}
+		err = os.Mkdir(name, 0o700)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil || private {
+		return err
+	}
+	f, err := os.OpenFile(name, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(own(f, cfg, uint32(cfg.DirMode.Perm())), f.Close())
 }
 
 // sameFileSystem reports folders between which files cannot be renamed.
@@ -254,9 +309,11 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
-func (s *Store) fault(step string) {
+// fault marks a fault point.
+func (s *Store) fault(point string) {
+	fault.At(point)
 	if s.cfg.Fault != nil {
-		s.cfg.Fault("persister." + step)
+		s.cfg.Fault(point)
 	}
 }
 

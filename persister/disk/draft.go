@@ -35,6 +35,14 @@ type draft struct {
 	kept   bool // the folders are the journal's now, or nobody knows yet whose
 }
 
+// cfgOf is the configuration of the tier that a draft's folder is for.
+func (d *draft) cfgOf(dir *os.File) Config {
+	if dir == d.medium {
+		return d.s.cfg.ofMedium()
+	}
+	return d.s.cfg
+}
+
 // draftName is the name of an attempt's folders, its lock and its journal
 // entry. None of the three parts has a dot.
 func draftName(a persister.Attempt) string {

@@ -28,7 +28,7 @@ func (s *Store) openTrees(workspace string) (*trees, error) {
 	if s.cfg.Medium == "" {
 		return &t, nil
 	}
-	if t.medium, err = openTree(filepath.Join(s.cfg.Medium, workspace), s.cfg); err != nil {
+	if t.medium, err = openTree(filepath.Join(s.cfg.Medium, workspace), s.cfg.ofMedium()); err != nil {
 		return nil, errors.Join(err, t.high.Close())
 	}
 	return &t, nil
@@ -97,7 +97,7 @@ func (s *Store) finish(name string, p *plan) error {
 	if err := s.apply(name, p); err != nil {
 		return fmt.Errorf("finish journal entry %s: %w", name, err)
 	}
-	s.fault("before-done")
+	s.fault("persister.before-done")
 	err := unix.Unlinkat(int(s.journal.Fd()), name+".json", 0)
 	if err == nil {
 		err = unix.Fsync(int(s.journal.Fd()))
@@ -105,7 +105,7 @@ func (s *Store) finish(name string, p *plan) error {
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("end journal entry %s: %w", name, err)
 	}
-	s.fault("after-done")
+	s.fault("persister.after-done")
 	return s.drop(name)
 }
 
@@ -119,29 +119,29 @@ func (s *Store) apply(name string, p *plan) error {
 		if err := m.medium.remove(gone); err != nil {
 			return err
 		}
-		s.fault("between-removals")
+		s.fault("persister.between-removals")
 	}
 	for _, gone := range p.RemoveHigh {
 		if err := m.high.remove(gone); err != nil {
 			return err
 		}
-		s.fault("between-removals")
+		s.fault("persister.between-removals")
 	}
 	for _, step := range p.Moves {
 		if err := m.move(step); err != nil {
 			return err
 		}
-		s.fault("between-renames")
+		s.fault("persister.between-renames")
 	}
 	if err := m.sync(); err != nil {
 		return err
 	}
-	s.fault("before-manifest")
+	s.fault("persister.before-manifest")
 	for _, step := range p.Last {
 		if err := m.move(step); err != nil {
 			return err
 		}
-		s.fault("between-manifests")
+		s.fault("persister.between-manifests")
 	}
 	return m.sync()
 }
@@ -161,7 +161,7 @@ func (s *Store) keep(name string, moves []move) error {
 		if err := m.move(step); err != nil {
 			return err
 		}
-		s.fault("between-records")
+		s.fault("persister.between-records")
 	}
 	return m.sync()
 }

@@ -38,8 +38,10 @@ func (d *draft) Publish(ctx context.Context, p *persister.Publication) error {
 	if err != nil {
 		return fmt.Errorf("store the record of %s: %w", d.at, err)
 	}
-	if err := d.share(ctx, p.Outputs); err != nil {
-		return fmt.Errorf("copy the moderately sensitive files of %s: %w", d.at, err)
+	if !p.Aside {
+		if err := d.share(ctx, p.Outputs); err != nil {
+			return fmt.Errorf("copy the moderately sensitive files of %s: %w", d.at, err)
+		}
 	}
 	lock, err := d.s.lockWorkspace(d.at.Workspace)
 	if err != nil {
@@ -65,17 +67,17 @@ func (d *draft) publish(ctx context.Context, p *persister.Publication, record []
 	if err := d.barrier(); err != nil {
 		return err
 	}
-	d.s.fault("before-commit")
+	d.s.fault("persister.before-commit")
 	d.kept = true // until the register has said no
 	if err := p.Commit(ctx); err != nil {
 		d.kept = !errors.Is(err, persister.ErrLost)
 		return err
 	}
-	d.s.fault("after-commit")
+	d.s.fault("persister.after-commit")
 	if err := d.s.bind(d.name); err != nil {
 		return err
 	}
-	d.s.fault("after-journal")
+	d.s.fault("persister.after-journal")
 	return d.s.finish(d.name, steps)
 }
 
@@ -95,7 +97,7 @@ func (d *draft) share(ctx context.Context, outputs []persister.Output) error {
 		defer src.Close()
 		return d.copyTo(ctx, d.medium, mediumName(i), src, d.files[i])
 	})
-	d.s.fault("after-share")
+	d.s.fault("persister.after-share")
 	return err
 }
 
@@ -142,7 +144,7 @@ func (d *draft) writeLog(dir *os.File, name string, r *persister.Record) error {
 		_, err = dst.Write(r.Footer)
 	}
 	if err == nil {
-		err = own(dst, d.s.cfg, uint32(d.s.cfg.FileMode.Perm()))
+		err = own(dst, d.cfgOf(dir), uint32(d.s.cfg.FileMode.Perm()))
 	}
 	if err != nil {
 		return fmt.Errorf("write log: %w", explain(err, dir))
@@ -159,6 +161,9 @@ func (d *draft) plan(p *persister.Publication, record []move) (*plan, error) {
 	defer trees.Close()
 	if err := trees.check(d); err != nil {
 		return nil, err
+	}
+	if p.Aside {
+		return d.planAside(p, record)
 	}
 	old, err := trees.manifest(d.at.Workspace)
 	if err != nil {
@@ -219,7 +224,7 @@ func (d *draft) planMedium(p *persister.Publication, arranged *persister.Arrange
 			continue // there is no room for a message; the manifest has the reason
 		}
 		name := "t" + strconv.Itoa(i)
-		if err := write(d.medium, name, d.s.cfg, []byte(m.Text)); err != nil {
+		if err := write(d.medium, name, d.cfgOf(d.medium), []byte(m.Text)); err != nil {
 			return err
 		}
 		steps.Moves = append(steps.Moves, move{Tree: mediumTree, From: messages.Path(name), To: m.Path})
@@ -234,28 +239,48 @@ func (d *draft) planLast(p *persister.Publication, arranged *persister.Arrangeme
 	if err != nil {
 		return err
 	}
-	const jobManifest, workspaceManifest, actionLog = "job-manifest.json", "manifest.json", "action.log"
+	if err := d.planLogs(p, steps); err != nil {
+		return err
+	}
+	const workspaceManifest = "manifest.json"
+	for _, tier := range d.tiers() {
+		if err := write(tier.dir, workspaceManifest, d.cfgOf(tier.dir), data); err != nil {
+			return err
+		}
+		steps.Last = append(steps.Last, move{Tree: tier.tree, From: workspaceManifest, To: messages.Path(path.Join(metadataDir, manifestFile))})
+	}
+	return nil
+}
+
+// planLogs adds the job's manifest, and the action's log in each tier.
+func (d *draft) planLogs(p *persister.Publication, steps *plan) error {
+	const jobManifest, actionLog = "job-manifest.json", "action.log"
 	if err := write(d.dir, jobManifest, d.s.cfg, p.Manifest); err != nil {
 		return err
 	}
 	steps.Moves = append(steps.Moves, move{Tree: logsTree, From: jobManifest, To: messages.Path(jobManifestPath(d.at))})
-	for _, tier := range []struct {
-		tree string
-		dir  *os.File
-	}{{mediumTree, d.medium}, {highTree, d.dir}} {
-		if tier.dir == nil {
-			continue
-		}
+	for _, tier := range d.tiers() {
 		if err := d.writeLog(tier.dir, actionLog, p.Record); err != nil {
 			return err
 		}
-		if err := write(tier.dir, workspaceManifest, d.s.cfg, data); err != nil {
-			return err
-		}
 		steps.Moves = append(steps.Moves, move{Tree: tier.tree, From: actionLog, To: messages.Path(path.Join(metadataDir, d.at.Action+".log"))})
-		steps.Last = append(steps.Last, move{Tree: tier.tree, From: workspaceManifest, To: messages.Path(path.Join(metadataDir, manifestFile))})
 	}
 	return nil
+}
+
+// A tier is one of a plan's trees, and the draft's folder of what goes there.
+type tier struct {
+	tree string
+	dir  *os.File
+}
+
+// tiers are those that there are, the moderately sensitive one first.
+func (d *draft) tiers() []tier {
+	list := []tier{{highTree, d.dir}}
+	if d.medium != nil {
+		list = []tier{{mediumTree, d.medium}, {highTree, d.dir}}
+	}
+	return list
 }
 
 // jobManifestPath is where a job's manifest lies among the records.

@@ -27,7 +27,7 @@ type tree struct {
 
 // openTree opens a root, making it first.
 func openTree(name string, cfg Config) (*tree, error) {
-	f, err := openRoot(name, cfg.DirMode, false)
+	f, err := openRoot(name, cfg, false)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func own(f *os.File, cfg Config, mode uint32) error {
 		return nil
 	}
 	if err := unix.Fchown(int(f.Fd()), cfg.Owner, cfg.Group); err != nil {
-		return fmt.Errorf("set owner of %s: %w", f.Name(), err)
+		return fmt.Errorf("give %s to user %d and group %d (-1: as it is): %w", f.Name(), cfg.Owner, cfg.Group, err)
 	}
 	return nil
 }

@@ -66,7 +66,7 @@ func (f *Fleet) Receive(ctx context.Context, handle func(context.Context, *messa
 		case <-ctx.Done():
 			return ctx.Err()
 		case h := <-f.queue:
-			h.done <- handle(ctx, h.delivery)
+			h.done <- handle(context.WithoutCancel(ctx), h.delivery) // as the queue does
 		}
 	}
 }

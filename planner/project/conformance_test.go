@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sluice/internal/needs"
 	"sluice/planner/project"
 )
 
@@ -32,28 +33,12 @@ type expectation struct {
 	NonStringActionIDs json.RawMessage `json:"non_string_action_ids"`
 }
 
-// caseDir finds the conformance cases, which are not part of this repository.
-func caseDir(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("SLUICE_CASES")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "cases")
-	}
-	if _, err := os.Stat(dir); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("no conformance cases: %v (set SLUICE_CASES)", err)
-		}
-		t.Skipf("no conformance cases: %v (set SLUICE_CASES to the folder that has them)", err)
-	}
-	return dir
-}
-
 // TestConformance: on every project file of the collection, real studies among
 // them, the verdict, the understanding and the words agree with the reference's.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 
-	files, err := filepath.Glob(filepath.Join(caseDir(t), "projects", "*", "expected.json"))
+	files, err := filepath.Glob(filepath.Join(needs.CaseDir(t), "projects", "*", "expected.json"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no cases in projects: %v", err)
 	}

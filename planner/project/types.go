@@ -79,6 +79,13 @@ type Action struct {
 
 	IsDatabase bool // whether the action reads the database
 
+	// Of a reusable action (Reuse): whose code it runs. Empty otherwise.
+	Repo   string
+	Commit string
+
+	Digest   string // of the image that it runs, where that was looked up; "sha256:…"
+	Unpinned error  // why Digest is not known, though it was looked up
+
 	levels  []string // levels that have a section, if only an empty one
 	command []string // image, args and --config
 	unfit   string   // why there is no command, if there is none

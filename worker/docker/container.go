@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 	"sluice/worker"
 )
@@ -24,15 +25,32 @@ type box struct {
 	id      string
 	attempt worker.Attempt
 
+	// Of a container that was started in advance.
+	dir   string
+	taken *taken
+	slot  *slot         // nil in a later process than the one that started it
+	one   chan struct{} // held while its first process is watched
+
 	mu     sync.Mutex
+	exit   *worker.Exit                  // once it is known
+	record *container.InspectResponse    // of a container that has ended
 	next   <-chan container.WaitResponse // registered before the start, for the first Wait
 	fail   <-chan error
 	cancel context.CancelFunc // of what was registered
 }
 
-// Start creates and starts the container of an attempt. One that an earlier
-// try of this very attempt made and did not start is replaced.
+// Start gives an attempt a container that waits for one like it, or creates and
+// starts one.
 func (r *Runtime) Start(ctx context.Context, spec worker.Spec) (worker.Container, error) {
+	if box := r.startParked(ctx, spec); box != nil {
+		return box, nil
+	}
+	return r.startFresh(ctx, spec)
+}
+
+// startFresh creates and starts a container. One that an earlier try of this
+// very attempt made and did not start is replaced.
+func (r *Runtime) startFresh(ctx context.Context, spec worker.Spec) (worker.Container, error) {
 	id, err := r.create(ctx, spec)
 	if errdefs.IsConflict(err) {
 		if err = r.removeStale(ctx, spec.Attempt); err == nil {
@@ -77,6 +95,7 @@ func (b *box) start(ctx context.Context) error {
 		return fmt.Errorf("register the wait for the container's end: %w", err)
 	default:
 	}
+	fault.At("worker.between-create-and-start")
 	ctx, done := context.WithTimeout(ctx, b.r.cfg.Timeout)
 	defer done()
 	return b.r.cli.ContainerStart(ctx, b.id, container.StartOptions{})
@@ -111,7 +130,7 @@ func discard(next <-chan container.WaitResponse, fail <-chan error) {
 // explainCreate tells what the action is at fault for from a fault of ours.
 func (r *Runtime) explainCreate(spec worker.Spec, err error) error {
 	if strings.Contains(strings.ToLower(err.Error()), "no command specified") {
-		return messages.Failf(messages.JobError, "image %s has no program of its own, and the action names none; add one to its run line", messages.Quote(spec.Image))
+		return noProgram(spec.Image)
 	}
 	return fmt.Errorf("create container: %w", err)
 }
@@ -127,7 +146,8 @@ func (r *Runtime) removeStale(ctx context.Context, a worker.Attempt) error {
 	return (&box{r: r, id: found.ID, attempt: a}).Remove(ctx)
 }
 
-// Find returns this worker's containers, running or not.
+// Find returns this worker's containers, running or not. Those that an earlier
+// process started in advance and gave no command are taken away.
 func (r *Runtime) Find(ctx context.Context) ([]worker.Container, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
@@ -138,14 +158,23 @@ func (r *Runtime) Find(ctx context.Context) ([]worker.Container, error) {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
 	var found []worker.Container
+	var left []container.Summary
 	for _, c := range list {
+		if _, parked := c.Labels[labelParked]; parked {
+			if box := r.adopt(c); box != nil {
+				found = append(found, box)
+			} else {
+				left = append(left, c)
+			}
+			continue
+		}
 		number, err := strconv.Atoi(c.Labels[labelAttempt])
 		if err != nil || messages.JobID(c.Labels[labelJob]).Check() != nil {
 			continue // somebody else's label
 		}
 		found = append(found, &box{r: r, id: c.ID, attempt: worker.Attempt{Job: messages.JobID(c.Labels[labelJob]), Number: number, Backend: c.Labels[labelBackend]}})
 	}
-	return found, nil
+	return found, r.sweep(ctx, found, left)
 }
 
 func (b *box) Attempt() worker.Attempt { return b.attempt }
@@ -155,6 +184,11 @@ func (b *box) Attempt() worker.Attempt { return b.attempt }
 // while the engine was away may have been ended by the engine: how it ended is
 // nobody's word then.
 func (b *box) Wait(ctx context.Context) (worker.Exit, error) {
+	if b.taken != nil {
+		if exit, err := b.waitParked(ctx); exit != nil || err != nil {
+			return value(exit), err
+		}
+	}
 	defer b.forget()
 	for wait, lost := 100*time.Millisecond, false; ; wait = min(2*wait, 5*time.Second) {
 		found, err := b.waitOnce(ctx, lost)
@@ -162,7 +196,7 @@ func (b *box) Wait(ctx context.Context) (worker.Exit, error) {
 		case err == nil && lost:
 			return worker.Exit{}, fmt.Errorf("the container ended (with code %d) while the engine could not be reached", found.State.ExitCode)
 		case err == nil:
-			return exitOf(found)
+			return b.keep(found)
 		case ctx.Err() != nil:
 			return worker.Exit{}, context.Cause(ctx)
 		case errdefs.IsNotFound(err):
@@ -180,6 +214,25 @@ func (b *box) Wait(ctx context.Context) (worker.Exit, error) {
 		}
 		timer.Stop()
 	}
+}
+
+// keep keeps the record of a container that has ended.
+func (b *box) keep(found container.InspectResponse) (worker.Exit, error) {
+	exit, err := exitOf(found)
+	if err != nil {
+		return exit, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.taken != nil {
+		exit.Started = b.taken.At
+		if exit.Finished.Before(exit.Started) {
+			exit.Finished = exit.Started
+		}
+		b.exit = &exit
+	}
+	b.record = &found
+	return exit, nil
 }
 
 // errRuns says that a container that was out of sight still runs.
@@ -266,9 +319,16 @@ func (b *box) Stop(ctx context.Context, grace time.Duration) error {
 // Remove deletes the container, running or not.
 func (b *box) Remove(ctx context.Context) error {
 	b.forget()
-	ctx, cancel := context.WithTimeout(ctx, b.r.cfg.Timeout)
+	if b.taken != nil {
+		return b.removeParked(ctx)
+	}
+	return b.r.remove(ctx, b.id)
+}
+
+func (r *Runtime) remove(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
-	err := b.r.cli.ContainerRemove(ctx, b.id, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	err := r.cli.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
 	if err != nil && !errdefs.IsNotFound(err) && !strings.Contains(err.Error(), "is already in progress") {
 		return fmt.Errorf("remove container: %w", err)
 	}
@@ -285,16 +345,40 @@ var shown = map[string]bool{
 
 // Inspect returns the engine's record of the container without secrets.
 func (b *box) Inspect(ctx context.Context) ([]byte, error) {
-	found, err := b.r.inspect(ctx, b.id)
+	found, err := b.recorded(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("inspect container: %w", err)
 	}
 	if found.Config != nil {
-		for i, v := range found.Config.Env {
-			if key, _, _ := strings.Cut(v, "="); !shown[key] {
-				found.Config.Env[i] = key + "=xxxx-REDACTED-xxxx"
-			}
-		}
+		config := *found.Config
+		config.Env = redact(config.Env)
+		found.Config = &config
 	}
 	return json.Marshal(found)
+}
+
+// recorded is the record of a container: that of its end, if it has ended.
+func (b *box) recorded(ctx context.Context) (container.InspectResponse, error) {
+	b.mu.Lock()
+	record, exit := b.record, b.exit
+	b.mu.Unlock()
+	switch {
+	case b.taken != nil:
+		return b.recordedParked(ctx, record, exit)
+	case record != nil:
+		return *record, nil
+	}
+	return b.r.inspect(ctx, b.id)
+}
+
+// redact returns an environment without what may be secret in it.
+func redact(env []string) []string {
+	safe := make([]string, len(env))
+	for i, v := range env {
+		key, _, _ := strings.Cut(v, "=")
+		if safe[i] = v; !shown[key] {
+			safe[i] = key + "=xxxx-REDACTED-xxxx"
+		}
+	}
+	return safe
 }

@@ -35,6 +35,7 @@ type Config struct {
 	Timeout     time.Duration // of one call to the engine
 	PullTimeout time.Duration
 	TmpSize     int64  // bytes of /tmp, which counts as memory
+	Parked      int    // containers to start in advance for each kind that was asked for lately; 0 for none
 	Dir         string // the worker's own: files that are mounted into each container, and the id that its containers carry
 	Log         zerolog.Logger
 }
@@ -51,9 +52,23 @@ type Runtime struct {
 	id    string // of the worker's folder; empty without one
 	hosts string // a file with nothing but localhost
 
-	mu   sync.Mutex
-	ncpu float64 // of the engine's machine; 0 until it was asked
+	parking *parking // nil where nothing is started in advance
+
+	mu     sync.Mutex
+	ncpu   float64               // of the engine's machine; 0 until it was asked
+	images map[string]imageFacts // by digest
 }
+
+// An imageFacts is what an image says that does not change: its digest stands
+// for its contents.
+type imageFacts struct {
+	id              string
+	entrypoint, cmd []string
+	env             []string
+}
+
+// maxImages bounds what is remembered.
+const maxImages = 256
 
 var _ worker.Runtime = (*Runtime)(nil)
 
@@ -77,7 +92,7 @@ func New(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the Docker Engine: %w", err)
 	}
-	r := &Runtime{cfg: cfg, cli: cli}
+	r := &Runtime{cfg: cfg, cli: cli, images: map[string]imageFacts{}}
 	if cfg.Dir != "" {
 		// A container without a network gets no /etc/hosts from the engine.
 		r.hosts = filepath.Join(cfg.Dir, "hosts")
@@ -86,6 +101,11 @@ func New(cfg Config) (*Runtime, error) {
 		}
 		if r.id, err = instance(cfg.Dir); err != nil {
 			return nil, errors.Join(err, cli.Close())
+		}
+	}
+	if cfg.Parked > 0 && cfg.Dir != "" {
+		if r.parking, err = openParking(r); err != nil {
+			cfg.Log.Info().Err(err).Msg("no container is started in advance")
 		}
 	}
 	return r, nil
@@ -103,8 +123,29 @@ func writeHosts(path string) error {
 	return os.WriteFile(path, []byte(hosts), 0o644) //nolint:gosec // read inside containers
 }
 
-// Close frees the connections.
-func (r *Runtime) Close() error { return r.cli.Close() }
+// Drain takes away what was started in advance; nothing more will be.
+func (r *Runtime) Drain() {
+	if r.parking != nil {
+		r.parking.drain()
+	}
+}
+
+// Close drains and frees the connections.
+func (r *Runtime) Close() error {
+	var err error
+	if r.parking != nil {
+		err = r.parking.close()
+	}
+	return errors.Join(err, r.cli.Close())
+}
+
+// ErrAway is wrapped when the engine does not answer: it may be started later.
+var ErrAway = errors.New("the Docker Engine does not answer")
+
+// away is an error that says so in its own words.
+type away struct{ error }
+
+func (a away) Unwrap() []error { return []error{ErrAway, a.error} }
 
 // Check reports in one sentence why no container can be run.
 func (r *Runtime) Check(ctx context.Context) error {
@@ -117,9 +158,9 @@ func (r *Runtime) Check(ctx context.Context) error {
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("the Docker Engine at %s does not let this user in: add the user to the docker group, or use sudo", r.cli.DaemonHost())
 	case client.IsErrConnectionFailed(err):
-		return fmt.Errorf("no Docker Engine answers at %s: start it (systemctl start docker), or install it (https://docs.docker.com/engine/install/, Debian: apt-get install docker.io)", r.cli.DaemonHost())
+		return away{fmt.Errorf("no Docker Engine answers at %s: start it (systemctl start docker), or install it (https://docs.docker.com/engine/install/, Debian: apt-get install docker.io)", r.cli.DaemonHost())}
 	}
-	return fmt.Errorf("ask the Docker Engine at %s: %w", r.cli.DaemonHost(), err)
+	return away{fmt.Errorf("ask the Docker Engine at %s: %w", r.cli.DaemonHost(), err)}
 }
 
 // Image makes sure that an image can be run and returns its digest: the
@@ -159,12 +200,27 @@ func (r *Runtime) find(ctx context.Context, ref string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("look for image %s: %w", ref, err)
 	}
+	digest := found.ID
 	for _, d := range found.RepoDigests {
-		if _, digest, ok := strings.Cut(d, "@"); ok {
-			return digest, nil
+		if _, registered, ok := strings.Cut(d, "@"); ok {
+			digest = registered
+			break
 		}
 	}
-	return found.ID, nil
+	facts := imageFacts{id: found.ID}
+	if c := found.Config; c != nil {
+		facts.entrypoint, facts.cmd, facts.env = c.Entrypoint, c.Cmd, c.Env
+	}
+	r.mu.Lock()
+	if len(r.images) >= maxImages {
+		clear(r.images)
+	}
+	r.images[digest] = facts
+	r.mu.Unlock()
+	if r.parking != nil {
+		r.parking.moved(ref, found.ID)
+	}
+	return digest, nil
 }
 
 func (r *Runtime) pull(ctx context.Context, ref string) error {

@@ -163,6 +163,24 @@ func TestRuntime(t *testing.T) {
 	})
 }
 
+// alwaysParked gives each attempt a container that was started in advance.
+type alwaysParked struct{ *docker.Runtime }
+
+func (r alwaysParked) Start(ctx context.Context, spec worker.Spec) (worker.Container, error) {
+	return r.StartParked(ctx, spec)
+}
+
+// TestRuntimeParked runs the same suite with containers that were started in
+// advance.
+func TestRuntimeParked(t *testing.T) {
+	park := func(c *docker.Config) { c.Parked = 1 }
+	r := open(t, park)
+	runtimetest.Run(t, runtimetest.Setup{
+		Runtime: alwaysParked{r}, Reopen: func(t *testing.T) worker.Runtime { return open(t, park) },
+		Shell: "sh:v1", Missing: "no-such-image:v1", UID: 10000,
+	})
+}
+
 // TestTwoFleets: workers of one name on one engine leave each other's containers
 // alone, even of the same job.
 func TestTwoFleets(t *testing.T) {

@@ -18,9 +18,7 @@ func instance(dir string) (string, error) {
 	path := filepath.Join(dir, "instance")
 	id, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		b := make([]byte, 8)
-		_, _ = rand.Read(b) // never fails (crypto/rand)
-		id = []byte(hex.EncodeToString(b))
+		id = []byte(randomHex(8))
 		err = errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(path+".new", id, 0o600))
 		if err == nil {
 			err = os.Rename(path+".new", path)
@@ -34,4 +32,11 @@ func instance(dir string) (string, error) {
 		return "", fmt.Errorf("%s does not hold the id of a worker's folder; remove it, and the containers that are left", path)
 	}
 	return name, nil
+}
+
+// randomHex returns so many random bytes, written as hexadecimal digits.
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	return hex.EncodeToString(b)
 }

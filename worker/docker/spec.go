@@ -24,6 +24,7 @@ const (
 	labelAttempt   = "sluice.attempt"
 	labelWorkspace = "sluice.workspace"
 	labelAction    = "sluice.action"
+	labelParked    = "sluice.parked" // of one that was started in advance: which process's, and its folder
 )
 
 // name is the container's: it makes a second one of an attempt impossible.

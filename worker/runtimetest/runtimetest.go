@@ -41,6 +41,7 @@ func Run(t *testing.T, s Setup) {
 		"Limits":    testLimits,
 		"Record":    testRecord,
 		"Leftovers": testLeftovers,
+		"Usage":     testUsage,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -71,8 +72,12 @@ func (s Setup) spec(t *testing.T, script string) worker.Spec {
 			t.Fatal(err)
 		}
 	}
+	digest, err := s.Runtime.Image(within(t), s.Shell)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return worker.Spec{
-		Attempt: newAttempt(), Workspace: "ws", Action: "act", Image: s.Shell, Args: []string{"sh", "-c", script}, Dir: dir, UID: s.UID, GID: s.UID,
+		Attempt: newAttempt(), Workspace: "ws", Action: "act", Image: s.Shell, Digest: digest, Args: []string{"sh", "-c", script}, Dir: dir, UID: s.UID, GID: s.UID,
 		Env:    []messages.EnvVar{{Name: "HOME", Value: "/tmp"}},
 		Limits: messages.Limits{CPUs: 1, Memory: 64 << 20, Processes: 64, Disk: 64 << 20, Time: time.Minute},
 	}

@@ -90,16 +90,14 @@ func (a *Area) extract(ctx context.Context, src messages.Source, dir string) err
 // finishTree gives a tree to the container's user, as an action may write into
 // the folders of its study and change files there.
 func (a *Area) finishTree(dir string, w *Workspace) error {
-	if os.Geteuid() == 0 {
-		err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			return os.Lchown(path, a.cfg.UID, a.cfg.GID)
-		})
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
-			return fmt.Errorf("give the code to user %d: %w", a.cfg.UID, err)
+			return err
 		}
+		return a.own(path)
+	})
+	if err != nil {
+		return fmt.Errorf("give the code away: %w", err)
 	}
 	if w == nil {
 		return nil
@@ -136,8 +134,9 @@ func treeKey(src messages.Source) string {
 // trees counts the uses of shared extractions, and lets one caller at a time
 // make one.
 type trees struct {
-	mu  sync.Mutex
-	all map[string]*tree
+	mu    sync.Mutex
+	all   map[string]*tree
+	sizes map[string]int64 // of extractions, in bytes, as far as they were measured
 }
 
 type tree struct {
@@ -168,41 +167,77 @@ func (t *trees) letGo(key string) {
 }
 
 // evict removes the extractions that were used longest ago, none that is in
-// use, until no more than Trees are kept.
+// use, until no more than Trees and TreeBytes are kept.
 func (a *Area) evict() {
 	root := filepath.Join(a.cfg.Cache, "code")
 	entries, err := os.ReadDir(root)
-	if err != nil || len(entries) <= a.cfg.Trees {
+	if err != nil {
 		return
 	}
 	type last struct {
 		name string
 		used time.Time
+		size int64
 	}
 	var old []last
+	var total int64
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil {
-			old = append(old, last{e.Name(), info.ModTime()})
+			size := a.treeSize(root, e.Name())
+			total += size
+			old = append(old, last{e.Name(), info.ModTime(), size})
 		}
 	}
 	slices.SortFunc(old, func(x, y last) int { return x.used.Compare(y.used) })
-	for _, t := range old[:max(len(old)-a.cfg.Trees, 0)] {
-		a.evictOne(root, t.name)
+	kept := len(old)
+	for _, t := range old {
+		if kept <= a.cfg.Trees && total <= a.cfg.TreeBytes {
+			return
+		}
+		if a.evictOne(root, t.name) {
+			kept--
+			total -= t.size
+		}
 	}
 }
 
+// treeSize measures an extraction, once.
+func (a *Area) treeSize(root, name string) int64 {
+	a.trees.mu.Lock()
+	size, known := a.trees.sizes[name]
+	a.trees.mu.Unlock()
+	if known {
+		return size
+	}
+	_ = filepath.WalkDir(filepath.Join(root, name), func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil //nolint:nilerr // it is being removed
+		}
+		if info, err := d.Info(); err == nil && d.Type().IsRegular() {
+			size += info.Size()
+		}
+		return nil
+	})
+	a.trees.mu.Lock()
+	defer a.trees.mu.Unlock()
+	a.trees.sizes[name] = size
+	return size
+}
+
 // evictOne takes a tree out of sight first: one under its own name is whole.
-func (a *Area) evictOne(root, name string) {
+func (a *Area) evictOne(root, name string) (idle bool) {
 	gone := filepath.Join(a.cfg.Cache, "tmp", "gone-"+name)
 	a.trees.mu.Lock()
-	idle := a.trees.all[name] == nil
+	idle = a.trees.all[name] == nil
 	if idle {
 		idle = os.Rename(filepath.Join(root, name), gone) == nil
+		delete(a.trees.sizes, name)
 	}
 	a.trees.mu.Unlock()
 	if idle {
 		_ = removeAll(gone) // or at the next start
 	}
+	return idle
 }
 
 // clearCache removes what a killed worker left half made. After a restart of

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -57,6 +58,22 @@ func TestEviction(t *testing.T) {
 	}
 	if diff := cmp.Diff(tree{"a": "1"}, read(t, inUse.Mount)); s.Overlay() && diff != "" {
 		t.Errorf("the workspace in use changed (-want +got):\n%s", diff)
+	}
+}
+
+// TestEvictionBySize: few large commits take up as much as many small ones.
+func TestEvictionBySize(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, false, nil)
+	for n, want := range []int{1, 1, 2} {
+		action := newAction()
+		action.Attempt, action.Commit = n+1, fmt.Sprintf("%040d", n)
+		s.code.commits[action.Commit] = tree{"a": strings.Repeat("x", 3000-400*n)}
+		w := s.prepare(t, action)
+		if got := s.kept(t); got != want {
+			t.Errorf("after commit %d, %d are kept, want %d", n, got, want)
+		}
+		do(t, s.Release(w), s.Remove(job, n+1))
 	}
 }
 

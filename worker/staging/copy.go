@@ -112,6 +112,9 @@ func (a *Area) copyAll(ctx context.Context, w *Workspace, code, inputs string) e
 	if err := a.finishTree(w.files, nil); err != nil {
 		return err
 	}
+	if err := a.ownFiles(w.files); err != nil {
+		return err
+	}
 	before, err := stamps(ctx, w.files)
 	if err != nil {
 		return err

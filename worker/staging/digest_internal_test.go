@@ -50,7 +50,7 @@ func TestChanging(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer root.Close()
-			found, err := (&Workspace{}).look(t.Context(), root)
+			found, _, err := (&Area{}).look(t.Context(), &Workspace{}, root)
 			if err != nil || len(found) != 1 {
 				t.Fatalf("look = %v, %v, want the file", found, err)
 			}

@@ -112,9 +112,10 @@ func (a *Area) manifest(in messages.Input) (*messages.JobManifest, error) {
 	return &m, messages.Decode(data, &m)
 }
 
-// layInput copies one file and checks its digest. It becomes the container
-// user's own, as an action may change what it was given; the tier's does not.
-func (a *Area) layInput(high *os.File, f messages.ManifestFile, to string) (err error) {
+// layInput lays one file of the tier, which must be as its job left it. It
+// becomes the container user's own, as an action may change what it was given;
+// the tier's does not.
+func (a *Area) layInput(high *os.File, f messages.ManifestFile, to string) error {
 	in, err := openBeneath(high, string(f.Path))
 	if errors.Is(err, os.ErrNotExist) {
 		return errors.New("the file doesn't exist")
@@ -132,6 +133,11 @@ func (a *Area) layInput(high *os.File, f messages.ManifestFile, to string) (err 
 	case info.Size() != f.Size:
 		return fmt.Errorf("it has %d bytes, its job left %d", info.Size(), f.Size)
 	}
+	return a.layKept(in, f, to)
+}
+
+// copyInput copies a file of the tier, and checks the digest of the copy.
+func (a *Area) copyInput(in *os.File, f messages.ManifestFile, to string) (err error) {
 	out, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err

@@ -24,9 +24,12 @@ func (a *Area) Inspect(ctx context.Context, w *Workspace) ([]messages.File, erro
 		return nil, fmt.Errorf("inspect: %w", err)
 	}
 	defer root.Close()
-	found, err := w.look(ctx, root)
+	found, closed, err := a.look(ctx, w, root)
 	if err == nil {
 		err = digests(ctx, root, found)
+	}
+	if err == nil {
+		err = a.share(root, found, closed)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("inspect: %w", err)
@@ -49,19 +52,27 @@ func (a *Area) Inspect(ctx context.Context, w *Workspace) ([]messages.File, erro
 // A sighting is a file as the walk saw it.
 type sighting struct {
 	messages.File
-	stamp stamp
+	stamp  stamp
+	closed bool // to the persister's group
 }
 
-// look walks through what the attempt left.
-func (w *Workspace) look(ctx context.Context, root *os.File) ([]sighting, error) {
-	var found []sighting
+// look walks through what the attempt left. Closed are the folders that the
+// persister's group cannot enter.
+func (a *Area) look(ctx context.Context, w *Workspace, root *os.File) (found []sighting, closed map[messages.Path]bool, err error) {
+	closed = map[messages.Path]bool{}
 	var entries int
 	var size int64
-	err := walk(ctx, root, func(path messages.Path, st *unix.Stat_t) error {
+	err = walk(ctx, root, func(path messages.Path, st *unix.Stat_t) error {
 		if entries++; entries > messages.MaxListed {
 			return messages.Failf(messages.JobError, "the action left more than %d files and folders; more cannot be listed", messages.MaxListed)
 		}
+		if err := unlock(root, path, st); err != nil {
+			return err
+		}
 		kind := kindOf(st)
+		if kind == "" && a.lacks(st, enterDir) {
+			closed[path] = true
+		}
 		if kind == "" || kind == messages.KindDevice && st.Rdev == 0 && w.lower != nil {
 			return nil // a folder; or a whiteout: the attempt removed what it was given
 		}
@@ -75,10 +86,10 @@ func (w *Workspace) look(ctx context.Context, root *os.File) ([]sighting, error)
 		if size += f.Size; w.Limit > 0 && size > w.Limit {
 			return messages.Failf(messages.JobError, "the action's files come to more than %d MiB, which is its limit", w.Limit>>20)
 		}
-		found = append(found, sighting{f, stampOf(st)})
+		found = append(found, sighting{f, stampOf(st), a.lacks(st, readFile)})
 		return nil
 	})
-	return found, err
+	return found, closed, err
 }
 
 // Used returns the bytes that an attempt has written so far, and stops counting
@@ -104,8 +115,17 @@ func (a *Area) Used(ctx context.Context, w *Workspace, limit int64) (int64, erro
 	return max(used, 0), nil
 }
 
-// Free returns the bytes that staging's file system has left.
+// Free returns the bytes that staging's file system has left. What is kept for
+// other attempts never takes up more than that.
 func (a *Area) Free() (int64, error) {
+	free, err := a.free()
+	if err == nil && a.kept != nil && a.kept.makeRoom(free) {
+		return a.free()
+	}
+	return free, err
+}
+
+func (a *Area) free() (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(a.cfg.Root, &st); err != nil {
 		return 0, fmt.Errorf("measure the file system of %s: %w", a.cfg.Root, err)

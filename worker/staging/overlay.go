@@ -74,27 +74,6 @@ func mounted(path string) bool {
 	return unix.Statfs(path, &st) == nil && st.Type == unix.OVERLAYFS_SUPER_MAGIC
 }
 
-// probeOverlay mounts one beneath root and takes it away: only there can it be
-// known. The name is this worker's, so a leftover of a killed one goes too.
-func probeOverlay(root, worker string) (err error) {
-	dir := filepath.Join(root, ".probe-"+worker)
-	if err := removeAll(dir); err != nil {
-		return fmt.Errorf("probe for overlays: %w", err)
-	}
-	defer func() { err = errors.Join(err, removeAll(dir)) }()
-	var paths [4]string
-	for i, name := range []string{"lower", "upper", "work", "mount"} {
-		paths[i] = filepath.Join(dir, name)
-		if err := os.MkdirAll(paths[i], 0o755); err != nil {
-			return fmt.Errorf("probe for overlays: %w", err)
-		}
-	}
-	if err := mountOverlay(paths[3], paths[1], paths[2], paths[:1]); err != nil {
-		return err
-	}
-	return unmount(paths[3])
-}
-
 // Sweep removes what attempts that nobody knows any more left in staging:
 // mounts, then folders. Known says which attempts are still in hand. Only what
 // this worker laid out is touched.
@@ -118,6 +97,9 @@ func (a *Area) Sweep(known func(job messages.JobID, attempt int) bool) error {
 			name, _, _ := strings.Cut(n.Name(), deep)
 			attempt, err := strconv.Atoi(name)
 			if err != nil || known(job, attempt) || name == n.Name() && !a.owns(job, attempt) {
+				continue
+			}
+			if name == n.Name() && a.stays(job, attempt) {
 				continue
 			}
 			errs = append(errs, a.Remove(job, attempt))

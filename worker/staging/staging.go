@@ -7,7 +7,13 @@
 //	                       code        a working folder's copy, where the code is no commit
 //	                       workspace   the mount that the container gets
 //	                       log, listing.jsonl, container.json
+//	<Cache>/inputs                     inputs for other attempts, links to what lies in theirs
 //	<Cache>/code/<key>                 one extraction per commit and worker
+//
+// Only the worker's user and one group can enter the folders above an attempt's
+// files. Once its container is gone, the files that are listed are given to that
+// group, so that a persister that is another user can read what a study's
+// programs left to themselves alone.
 //
 // The workspace is an overlay: its lower layers are the code and the inputs,
 // its upper layer is files, so that "what is new" costs what the attempt wrote
@@ -25,24 +31,40 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/rs/zerolog"
 
+	"sluice/internal/fault"
 	"sluice/messages"
 )
 
 // A Config says where things are. Root and Cache must be absolute.
 type Config struct {
-	Worker  string                        // whose staging this is: several may share Root
-	Root    string                        // staging; the persister reads it
-	Cache   string                        // this worker's own
-	High    func(workspace string) string // the workspace's folder in the highly sensitive tier
-	Records string                        // root of the records of jobs
-	UID     int                           // owner of what a container may change
-	GID     int
-	Copy    bool // never mount an overlay
-	Trees   int  // extracted commits to keep
-	Log     zerolog.Logger
+	Worker   string                        // whose staging this is: several may share Root
+	Root     string                        // staging; the persister reads it
+	Cache    string                        // this worker's own
+	High     func(workspace string) string // the workspace's folder in the highly sensitive tier
+	Records  string                        // root of the records of jobs
+	Archives []string                      // folders of archived workspaces
+	UID      int                           // owner of what a container may change
+	GID      int
+	Group    int  // may read what attempts leave, as a persister that is another user does; 0: this process's own
+	Public   bool // everybody may, as in a study's own folder
+	Copy     bool // never mount an overlay
+
+	// Sees reports whether what runs containers finds a file where this process
+	// finds it; nil: it does, whatever this process mounts. An error that wraps
+	// ErrLater says that it cannot be asked yet: Ready asks again.
+	Sees func(path string) (bool, error)
+
+	Trees     int           // extracted commits to keep
+	TreeBytes int64         // of them; commits in use may be more
+	Kept      int64         // bytes of inputs to keep for other attempts; 0 for none
+	Failed    time.Duration // to keep what an attempt left that a fault of ours ended; 0: not at all
+	Log       zerolog.Logger
 }
 
 // Check reports every value that cannot work.
@@ -62,6 +84,9 @@ func (c Config) Check() error {
 	if c.UID < 0 || c.GID < 0 {
 		errs = append(errs, fmt.Errorf("user %d:%d is not one", c.UID, c.GID))
 	}
+	if c.Group < 0 {
+		errs = append(errs, fmt.Errorf("group %d is not one", c.Group))
+	}
 	return errors.Join(errs...)
 }
 
@@ -74,12 +99,22 @@ type Code interface {
 type Area struct {
 	cfg     Config
 	code    Code
-	overlay bool
+	overlay atomic.Bool
 	trees   trees
+	kept    *keeping // nil where no inputs are kept
+
+	asking sync.Mutex // held by Ready
+	asked  bool       // the engine has told what it sees
+
+	leftMu sync.Mutex
+	left   []left // of failed attempts, the next to go first
 }
 
+// ErrLater is wrapped when what runs containers cannot be asked yet.
+var ErrLater = errors.New("it cannot be asked yet")
+
 // Open makes the folders, finds out whether overlays can be mounted, and says
-// so once.
+// so once. Where that cannot be known yet, nothing can be staged before Ready.
 func Open(cfg Config, code Code) (*Area, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
@@ -87,27 +122,38 @@ func Open(cfg Config, code Code) (*Area, error) {
 	if cfg.Trees < 1 {
 		cfg.Trees = 16
 	}
-	for _, dir := range []string{cfg.Root, filepath.Join(cfg.Cache, "code"), filepath.Join(cfg.Cache, "tmp")} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, fmt.Errorf("make staging: %w", err)
+	if cfg.TreeBytes < 1 {
+		cfg.TreeBytes = 10 << 30
+	}
+	a := &Area{cfg: cfg, code: code, trees: trees{all: map[string]*tree{}, sizes: map[string]int64{}}}
+	for _, step := range []func() error{a.makeCache, a.clearCache, a.probeGiving, a.makeRoot} {
+		if err := step(); err != nil {
+			return nil, err
 		}
 	}
-	a := &Area{cfg: cfg, code: code, trees: trees{all: map[string]*tree{}}}
-	if err := a.clearCache(); err != nil {
+	if err := a.Ready(); err != nil && !errors.Is(err, ErrLater) {
 		return nil, err
 	}
-	if !cfg.Copy {
-		err := probeOverlay(cfg.Root, cfg.Worker)
-		a.overlay = err == nil
-		if err != nil {
-			cfg.Log.Warn().Err(err).Msg("no overlay can be mounted here: each attempt's code and inputs are copied")
-		}
+	if err := a.openKept(); err != nil {
+		return nil, err
 	}
 	return a, nil
 }
 
+// Ready finds out how attempts get their workspace, if that is not known yet.
+func (a *Area) Ready() error {
+	a.asking.Lock()
+	defer a.asking.Unlock()
+	if a.asked {
+		return nil
+	}
+	err := a.probe()
+	a.asked = err == nil
+	return err
+}
+
 // Overlay reports whether attempts get an overlay.
-func (a *Area) Overlay() bool { return a.overlay }
+func (a *Area) Overlay() bool { return a.overlay.Load() }
 
 // Dir is where an attempt's files lie.
 func (a *Area) Dir(job messages.JobID, attempt int) string {
@@ -145,8 +191,15 @@ func (a *Area) Prepare(ctx context.Context, action *messages.Action) (*Workspace
 }
 
 func (a *Area) prepare(ctx context.Context, action *messages.Action, w *Workspace) error {
-	for _, dir := range []string{w.files, filepath.Join(w.Dir, "inputs")} {
-		if err := makeDir(dir); err != nil {
+	if err := a.archived(action.Workspace); err != nil {
+		return err
+	}
+	inputs := filepath.Join(w.Dir, "inputs")
+	if err := a.makeAttempt(w.Dir); err != nil {
+		return fmt.Errorf("make staging: %w", err)
+	}
+	for _, dir := range []string{w.files, inputs} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
 			return fmt.Errorf("make staging: %w", err)
 		}
 	}
@@ -157,17 +210,20 @@ func (a *Area) prepare(ctx context.Context, action *messages.Action, w *Workspac
 	if err != nil {
 		return err
 	}
-	inputs := filepath.Join(w.Dir, "inputs")
+	fault.At("worker.between-code-and-inputs")
 	if err := a.layInputs(ctx, action, inputs, w); err != nil {
 		return err
 	}
-	if err := a.own(w.files, inputs); err != nil {
+	if err := a.own(inputs); err != nil {
 		return err
 	}
-	if a.overlay {
-		return a.mount(w, inputs, code)
+	if !a.overlay.Load() {
+		return a.copyAll(ctx, w, code, inputs)
 	}
-	return a.copyAll(ctx, w, code, inputs)
+	if err := a.ownFiles(w.files); err != nil {
+		return err
+	}
+	return a.mount(w, inputs, code)
 }
 
 // Resume describes the workspace of an attempt whose container outlived its
@@ -244,29 +300,5 @@ func (a *Area) Remove(job messages.JobID, attempt int) error {
 		return fmt.Errorf("remove staging of attempt %d of %s: %w", attempt, job, err)
 	}
 	_ = os.Remove(filepath.Dir(dir)) // the job's folder, if this was its last attempt
-	return nil
-}
-
-// makeDir makes a folder and those above it, also when another worker that has
-// just removed another attempt takes the job's folder away meanwhile.
-func makeDir(dir string) error {
-	for range 100 {
-		if err := os.MkdirAll(dir, 0o755); !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
-	return fmt.Errorf("folder %s is taken away again and again", dir)
-}
-
-// own gives directories to the user that the container runs as.
-func (a *Area) own(dirs ...string) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	for _, dir := range dirs {
-		if err := os.Lchown(dir, a.cfg.UID, a.cfg.GID); err != nil {
-			return fmt.Errorf("give staging to user %d: %w", a.cfg.UID, err)
-		}
-	}
 	return nil
 }

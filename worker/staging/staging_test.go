@@ -101,7 +101,7 @@ func (s *site) high() string { return filepath.Join(s.dir, "high", workspace) }
 func (s *site) config(copied bool) staging.Config {
 	return staging.Config{
 		Worker: "w1", Root: filepath.Join(s.dir, "staging"), Cache: filepath.Join(s.dir, "cache"), Records: filepath.Join(s.dir, "high", "logs"),
-		High: func(ws string) string { return filepath.Join(s.dir, "high", ws) }, UID: uid(), GID: gid(), Copy: copied, Trees: 2, Log: zerolog.Nop(),
+		High: func(ws string) string { return filepath.Join(s.dir, "high", ws) }, UID: uid(), GID: gid(), Copy: copied, Trees: 2, TreeBytes: 5000, Kept: 1000, Log: zerolog.Nop(),
 	}
 }
 

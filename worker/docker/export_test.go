@@ -1,0 +1,88 @@
+package docker
+
+import (
+	"context"
+	"errors"
+
+	"sluice/worker"
+)
+
+// StartParked starts an attempt in a container that was started in advance:
+// one is made and offered before. It is an error if another kind was used.
+func (r *Runtime) StartParked(ctx context.Context, spec worker.Spec) (worker.Container, error) {
+	if err := r.Park(spec); err != nil {
+		return nil, err
+	}
+	started, err := r.Start(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if !Parked(started) {
+		return started, errors.New("the container was not started in advance")
+	}
+	return started, nil
+}
+
+// Park starts a container in advance.
+func (r *Runtime) Park(spec worker.Spec) error {
+	if r.parking == nil {
+		return errors.New("this runtime starts nothing in advance")
+	}
+	c, _, ok := r.classOf(spec)
+	if !ok {
+		return errors.New("no container of this kind is started in advance")
+	}
+	s, err := r.parking.makeSlot(c)
+	if err != nil {
+		return err
+	}
+	r.parking.mu.Lock()
+	defer r.parking.mu.Unlock()
+	stock := r.parking.stock(c)
+	stock.idle = append(stock.idle, s)
+	return nil
+}
+
+// Settle waits for what is under way in the background.
+func (r *Runtime) Settle() { r.parking.all.Wait() }
+
+// Die lets go of all, as the kernel does for a process that is killed. With a
+// spec, that happens while one container is handed over: it has its name.
+func (r *Runtime) Die(spec *worker.Spec) error {
+	p := r.parking
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	var err error
+	for _, s := range p.stocks {
+		s.expiry.Stop()
+		for _, slot := range s.idle {
+			if spec != nil {
+				err = slot.prepare(context.Background(), &taken{Attempt: spec.Attempt})
+				spec = nil
+			}
+			slot.release()
+		}
+	}
+	return errors.Join(err, p.lock.Close())
+}
+
+// Idle is how many wait.
+func (r *Runtime) Idle() (n int) {
+	r.parking.mu.Lock()
+	defer r.parking.mu.Unlock()
+	for _, s := range r.parking.stocks {
+		n += len(s.idle)
+	}
+	return n
+}
+
+// Parked reports whether a container was started in advance.
+func Parked(c worker.Container) bool { return c.(*box).taken != nil }
+
+// Refill makes up now for what was taken.
+func (r *Runtime) Refill(spec worker.Spec) {
+	if c, _, ok := r.classOf(spec); ok {
+		r.parking.refill(c)
+	}
+}
