@@ -19,7 +19,8 @@ type engine struct {
 	down    error
 	mute    error // a start works, and its answer is this
 	image   func(string) (string, error)
-	started chan *box // told of each start, if there is room
+	drain   time.Duration // a drain takes this long
+	started chan *box     // told of each start, if there is room
 }
 
 func (e *engine) Check(context.Context) error {
@@ -60,7 +61,7 @@ func (e *engine) Start(_ context.Context, spec worker.Spec) (worker.Container, e
 	return b, nil
 }
 
-func (e *engine) Drain() {}
+func (e *engine) Drain() { time.Sleep(e.drain) }
 
 func (e *engine) Find(context.Context) ([]worker.Container, error) {
 	e.mu.Lock()

@@ -42,6 +42,7 @@ func (w *Worker) resume(ctx, life context.Context, old []*attempt) error {
 		}
 		return nil
 	}
+	w.suspect() // the process before may have died before the engine did what it asked for
 	known := map[Attempt]bool{}
 	for _, a := range old {
 		known[Attempt{Job: a.id.Job, Number: a.id.Number}] = true

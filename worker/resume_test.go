@@ -282,6 +282,56 @@ func TestContainerOfNoAttempt(t *testing.T) {
 	})
 }
 
+// TestContainerMadeLate: an engine makes what a process asked for that has died
+// since. It goes, whenever it comes.
+func TestContainerMadeLate(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(nil)
+		for _, after := range []time.Duration{time.Second, time.Hour} {
+			pass(after)
+			if _, err := w.engine.Start(t.Context(), worker.Spec{Attempt: attemptOf(newAction("late"))}); err != nil {
+				t.Fatal(err)
+			}
+			<-w.engine.started
+			within := 15 * time.Second
+			if after == time.Hour {
+				within = 15 * time.Minute
+			}
+			pass(within)
+			if n := w.engine.count(); n != 0 {
+				t.Errorf("%s after the start there are %d containers %s later, want none", after, n, within)
+			}
+		}
+		w.end(r)
+	})
+}
+
+// TestNoSweepBeforeResume: what an earlier process left is not swept by one that
+// is stopped before it took that up.
+func TestNoSweepBeforeResume(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(nil)
+		b := w.run(newAction("a"))
+		w.abandon(r)
+		w.engine.set(errors.New("no engine answers"))
+		w.engine.drain = time.Hour
+		r = w.start(nil)
+		r.stop()
+		pass(time.Second)
+		w.engine.set(nil)
+		w.end(r)
+		if w.engine.count() != 1 || b.stopped() != 0 {
+			t.Errorf("%d containers are left of one that runs", w.engine.count())
+		}
+		w.engine.drain = 0
+		r = w.start(nil)
+		b.end(worker.Exit{})
+		w.end(r)
+	})
+}
+
 // TestEngineComesLate: a machine that starts has its worker before its engine.
 func TestEngineComesLate(t *testing.T) {
 	t.Parallel()

@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -32,10 +31,11 @@ type Worker struct {
 	changed chan struct{}  // presence must be announced
 	missed  chan struct{}  // verdicts may have been missed
 	hands   sync.WaitGroup // attempts on their way
-	strays  atomic.Bool    // there may be containers of no attempt
 
 	mu       sync.Mutex
 	attempts map[Attempt]*attempt
+	strays   time.Time     // until then there may be containers of no attempt
+	swept    time.Time     // when they were last looked for
 	fewer    chan struct{} // told when there is one less
 }
 

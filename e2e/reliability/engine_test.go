@@ -1,6 +1,8 @@
 package reliability
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -15,12 +17,15 @@ import (
 )
 
 // An engineProxy stands before the engine, and keeps the answers back when it is
-// told to: connections stay open, and requests are done.
+// told to: connections stay open, and requests are done. Or it keeps a request
+// back that makes a container.
 type engineProxy struct {
 	listener net.Listener
 
 	mu   sync.Mutex
 	pass chan struct{} // closed while answers pass
+	keep bool          // the next request that makes a container
+	kept chan []byte   // what was kept back
 }
 
 func (f *fleet) engine() *engineProxy {
@@ -29,7 +34,7 @@ func (f *fleet) engine() *engineProxy {
 		f.fatalf("%v", err)
 	}
 	f.t.Cleanup(func() { _ = l.Close() })
-	p := &engineProxy{listener: l, pass: make(chan struct{})}
+	p := &engineProxy{listener: l, pass: make(chan struct{}), kept: make(chan []byte, 1)}
 	close(p.pass)
 	go func() {
 		for {
@@ -50,11 +55,11 @@ func (p *engineProxy) serve(client net.Conn) {
 		return
 	}
 	var both sync.WaitGroup
-	copyAll := func(to, from net.Conn, wait func()) {
+	copyAll := func(to, from net.Conn, wait func([]byte)) {
 		buf := make([]byte, 32<<10)
 		for {
 			n, err := from.Read(buf)
-			wait()
+			wait(buf[:n])
 			if _, writeErr := to.Write(buf[:n]); err != nil || writeErr != nil {
 				if end, ok := to.(*net.UnixConn); ok {
 					_ = end.CloseWrite()
@@ -63,8 +68,8 @@ func (p *engineProxy) serve(client net.Conn) {
 			}
 		}
 	}
-	both.Go(func() { copyAll(engine, client, func() {}) })
-	both.Go(func() { copyAll(client, engine, p.wait) })
+	both.Go(func() { copyAll(engine, client, p.pick) })
+	both.Go(func() { copyAll(client, engine, func([]byte) { p.wait() }) })
 	both.Wait()
 	_ = errors.Join(client.Close(), engine.Close())
 }
@@ -76,10 +81,29 @@ func (p *engineProxy) wait() {
 	<-pass
 }
 
+// pick keeps a request back for ever, if it is the one to be kept.
+func (p *engineProxy) pick(request []byte) {
+	line, _, _ := bytes.Cut(request, []byte(" HTTP/"))
+	p.mu.Lock()
+	keep := p.keep && bytes.Contains(line, []byte("/containers/create?name="))
+	p.keep = p.keep && !keep
+	p.mu.Unlock()
+	if keep {
+		p.kept <- bytes.Clone(request)
+		select {}
+	}
+}
+
 func (p *engineProxy) hang() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pass = make(chan struct{})
+}
+
+func (p *engineProxy) keepNext() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.keep = true
 }
 
 func (p *engineProxy) answer() {
@@ -117,7 +141,49 @@ func TestEngineHangs(t *testing.T) {
 		f.wantJobs("r2", map[string]string{"make": "succeeded/2"})
 		f.wantTiers(and(long, highFirst), mediumFirst)
 		f.wantLog("r1", "long", lines(40))
-	}, []edit{{"worker/sweep.go", `!w.strays.Swap(false)`, `w != nil`}}}.run(t)
+	}, []edit{{"worker/sweep.go", `!w.suspects(time.Now())`, `w != nil`}}}.run(t)
+}
+
+// TestEngineMakesLate: a worker dies while the engine makes a container for it,
+// and the next one finds none. When there is one after all, it is removed.
+func TestEngineMakesLate(t *testing.T) {
+	scene{"engine-makes-late", func(f *fleet) {
+		engine := f.engine()
+		w := f.worker("worker")
+		w.env = []string{"SLUICE_PARKED=0", "DOCKER_HOST=unix://" + engine.listener.Addr().String()}
+		f.start(f.planner("planner"), w, f.persister("persister"))
+		engine.keepNext()
+		f.request("r1", "make")
+		request := <-engine.kept
+		w.kill()
+		w.awaitLog("and it has no container")
+		f.createLate(request)
+		w.awaitLog("container of no attempt is removed")
+		f.finished("r1")
+		f.settled()
+		f.wantJobs("r1", map[string]string{"make": "succeeded/2"})
+		f.wantTiers(highFirst, mediumFirst)
+	}, []edit{{"worker/resume.go", `w.suspect()`, `_ = w.suspect`}, {"worker/sweep.go", `!w.suspects(time.Now())`, `w != nil`}}}.run(t)
+}
+
+// createLate makes the container that was asked for, as an engine does that had
+// looked for its workspace before that was removed.
+func (f *fleet) createLate(request []byte) {
+	_, body, _ := bytes.Cut(request, []byte("\r\n\r\n"))
+	var asked struct {
+		Image  string
+		Labels map[string]string
+	}
+	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&asked); err != nil {
+		f.fatalf("%v in %s", err, request)
+	}
+	args := []string{"create"}
+	for k, v := range asked.Labels {
+		args = append(args, "--label", k+"="+v)
+	}
+	if out, err := exec.Command("docker", append(args, asked.Image, "true")...).CombinedOutput(); err != nil {
+		f.fatalf("docker create: %v: %s", err, out)
+	}
 }
 
 // TestEngineComesLate: a worker that is started again while its engine is

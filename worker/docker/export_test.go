@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/docker/docker/client"
+
 	"sluice/worker"
 )
 
@@ -85,4 +87,25 @@ func (r *Runtime) Refill(spec worker.Spec) {
 	if c, _, ok := r.classOf(spec); ok {
 		r.parking.refill(c)
 	}
+}
+
+// Lose forgets a container that waits, as if the engine had not answered when it
+// was to be removed.
+func (r *Runtime) Lose() error {
+	p := r.parking
+	p.mu.Lock()
+	var lost *slot
+	for _, s := range p.stocks {
+		lost, s.idle = s.idle[0], s.idle[1:]
+	}
+	p.mu.Unlock()
+	cli := r.cli
+	deaf, err := client.NewClientWithOpts(client.WithHost("unix:///no/such/engine"))
+	if err != nil {
+		return err
+	}
+	r.cli = deaf
+	p.discard(lost)
+	r.cli = cli
+	return deaf.Close()
 }

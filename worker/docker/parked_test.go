@@ -365,3 +365,23 @@ func TestParkedFails(t *testing.T) {
 		t.Errorf("left = %v, want the first attempt's alone", left)
 	}
 }
+
+// TestParkedLost: a container that the engine made although it did not say so is
+// taken away, beside those that wait.
+func TestParkedLost(t *testing.T) {
+	t.Parallel()
+	y := openYard(t)
+	spec := y.spec(t, "", "true")
+	for range 2 {
+		if err := y.Park(spec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := y.Lose(); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := y.Find(t.Context()); err != nil || len(found) != 0 || y.Idle() != 1 || len(y.left(t)) != 1 {
+		t.Errorf("Find = %v, %v, %d wait, containers %v, want the one that waits", found, err, y.Idle(), y.left(t))
+	}
+	y.Drain()
+}

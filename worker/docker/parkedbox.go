@@ -208,7 +208,8 @@ func (r *Runtime) sweep(ctx context.Context, boxes []worker.Container, left []co
 		used[b.(*box).dir] = true
 	}
 	for _, c := range left {
-		if epoch, _, _ := strings.Cut(c.Labels[labelParked], "."); alive[epoch] {
+		label := c.Labels[labelParked]
+		if epoch, _, _ := strings.Cut(label, "."); alive[epoch] && (r.parking == nil || !r.parking.isLost(label)) {
 			continue
 		}
 		if err := r.remove(ctx, c.ID); err != nil {

@@ -54,6 +54,7 @@ type parking struct {
 	mu     sync.Mutex
 	next   int
 	stocks map[class]*stock
+	lost   map[string]bool // labels of containers that may be there all the same
 	closed bool
 }
 
@@ -76,7 +77,7 @@ func openParking(r *Runtime) (_ *parking, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &parking{r: r, most: r.cfg.Parked, epoch: randomHex(8), program: program, making: make(chan struct{}, max(runtime.NumCPU(), 2)), stocks: map[class]*stock{}}
+	p := &parking{r: r, most: r.cfg.Parked, epoch: randomHex(8), program: program, making: make(chan struct{}, max(runtime.NumCPU(), 2)), stocks: map[class]*stock{}, lost: map[string]bool{}}
 	p.dir = filepath.Join(r.parked(), p.epoch)
 	// The lock comes before the name that others see: a folder without a lock is
 	// a dead process's.
@@ -241,8 +242,22 @@ func (p *parking) add(c class, s *stock) {
 	}
 }
 
-// discard takes a waiting container away. What is left is swept at the next
-// start.
+// lose notes a container that the engine may have, or still make, without this
+// process: Runtime.Find takes it away.
+func (p *parking) lose(label string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lost[label] = true
+}
+
+// isLost reports whether a container was lost.
+func (p *parking) isLost(label string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost[label]
+}
+
+// discard takes a waiting container away. What is left is swept later.
 func (p *parking) discard(s *slot) {
 	if err := s.destroy(); err != nil {
 		p.r.cfg.Log.Warn().Err(err).Str("container", s.id[:12]).Msg("a container that was started in advance could not be removed")

@@ -30,6 +30,7 @@ type slot struct {
 	r      *Runtime
 	class  class
 	dir    string
+	label  string
 	id     string
 	record container.InspectResponse // as it waits
 
@@ -49,7 +50,7 @@ const (
 // makeSlot creates and starts a container that waits.
 func (p *parking) makeSlot(c class) (_ *slot, err error) {
 	n := p.name()
-	s := &slot{r: p.r, class: c, dir: filepath.Join(p.dir, n)}
+	s := &slot{r: p.r, class: c, dir: filepath.Join(p.dir, n), label: p.epoch + "." + n}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.destroy())
@@ -67,7 +68,7 @@ func (p *parking) makeSlot(c class) (_ *slot, err error) {
 	}
 	// Not broken off: the engine would make it all the same, and nobody would
 	// know its id.
-	if err := s.create(context.WithoutCancel(p.life), p.epoch+"."+n, wait); err != nil {
+	if err := s.create(context.WithoutCancel(p.life), wait); err != nil {
 		return nil, err
 	}
 	feed := make(chan error, 1)
@@ -100,7 +101,7 @@ func (p *parking) makeSlot(c class) (_ *slot, err error) {
 	return nil, err
 }
 
-func (s *slot) create(ctx context.Context, label, wait string) error {
+func (s *slot) create(ctx context.Context, wait string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.r.cfg.Timeout)
 	defer cancel()
 	c := s.class
@@ -115,9 +116,10 @@ func (s *slot) create(ctx context.Context, label, wait string) error {
 	config := s.r.config(spec)
 	config.Image = c.ref
 	config.Entrypoint, config.Cmd, config.WorkingDir = []string{programArg}, []string{fifoArg}, "/"
-	config.Labels = map[string]string{labelWorker: s.r.cfg.Worker, labelInstance: s.r.id, labelBackend: c.backend, labelParked: label}
-	made, err := s.r.cli.ContainerCreate(ctx, config, host, nil, nil, "sluice-parked-"+label)
+	config.Labels = map[string]string{labelWorker: s.r.cfg.Worker, labelInstance: s.r.id, labelBackend: c.backend, labelParked: s.label}
+	made, err := s.r.cli.ContainerCreate(ctx, config, host, nil, nil, "sluice-parked-"+s.label)
 	if err != nil {
+		s.r.parking.lose(s.label) // it may be made all the same
 		return fmt.Errorf("create container: %w", err)
 	}
 	s.id = made.ID
@@ -198,6 +200,7 @@ func (s *slot) destroy() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // a worker that stops waits for it
 		defer cancel()
 		if err := s.r.remove(ctx, s.id); err != nil {
+			s.r.parking.lose(s.label)
 			return err
 		}
 	}
