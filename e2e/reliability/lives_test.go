@@ -191,7 +191,7 @@ func TestTakeover(t *testing.T) {
 		p.signal(syscall.SIGKILL)
 		began := time.Now()
 		other.awaitLog("this planner is active")
-		if took := time.Since(began); took > 20*time.Second {
+		if took := time.Since(began); took > time.Minute {
 			f.errorf("another planner took over after %s", took)
 		}
 		f.finished("r1")
