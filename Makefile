@@ -40,8 +40,8 @@ lint: ## formatting, vet and staticcheck
 test: build tools ## everything: lint, unit, service and end-to-end tests, with the race detector
 	@bin/sluice doctor --only engine
 	@$(MAKE) --no-print-directory lint
-	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /e2e)
-	$(GO) test -race -timeout 20m -p 1 ./e2e/... # each has fleets of its own: one after another
+	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v /e2e)
+	$(GO) test -race -timeout 45m -p 1 ./e2e/... # each has fleets of its own: one after another
 
 .PHONY: unprotected
 unprotected: ## take the protection behind each fault point out: its test must fail

@@ -23,8 +23,9 @@ import (
 )
 
 // A fleet is a server of the test's own, and real processes around it. Times
-// are short: a lease lives for three seconds, and what is not acknowledged comes
-// again after one.
+// are short, but a machine that stands still for some seconds must not cost an
+// attempt: a lease lives for three seconds and is given up after twenty more.
+// What is not acknowledged comes again after one.
 type fleet struct {
 	t       *testing.T // for what ends with the test
 	ctx     context.Context
@@ -53,11 +54,11 @@ func inFleet(t *testing.T, name, binary string, limit time.Duration, play func(*
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	late, done := context.WithTimeout(t.Context(), limit+20*time.Second)
+	late, done := context.WithTimeout(t.Context(), limit+time.Minute)
 	defer done()
 	f := &fleet{
 		t: t, ctx: ctx, late: late, dir: t.TempDir(), binary: binary, backend: fmt.Sprintf("r%d-", os.Getpid()) + strings.ToLower(strings.NewReplacer(".", "-", "_", "-").Replace(name)),
-		commit: first, processes: map[string]*process{}, began: time.Now(), ttl: 3 * time.Second, grace: 6 * time.Second, most: 3,
+		commit: first, processes: map[string]*process{}, began: time.Now(), ttl: 3 * time.Second, grace: 20 * time.Second, most: 3,
 	}
 	f.serve(t)
 	played := make(chan struct{})
@@ -100,17 +101,25 @@ func (f *fleet) hurry(t *testing.T) {
 	if f.js, err = njs.New(nc); err != nil {
 		t.Fatal(err)
 	}
+	if err := f.ackWait(time.Second); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ackWait sets after how long an unacknowledged message comes again.
+func (f *fleet) ackWait(d time.Duration) error {
 	for _, c := range f.consumers() {
 		have, err := f.js.Consumer(f.ctx, c[0], c[1])
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		config := have.CachedInfo().Config
-		config.AckWait = time.Second
+		config.AckWait = d
 		if _, err := f.js.UpdateConsumer(f.ctx, c[0], config); err != nil {
-			t.Fatal(err)
+			return err
 		}
 	}
+	return nil
 }
 
 // consumers are the stream and the name of each that services share.

@@ -1,6 +1,7 @@
 package reliability
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -57,9 +58,7 @@ func TestLongJob(t *testing.T) {
 		f.finished("r1")
 		f.settled()
 		f.wantJobs("r1", map[string]string{"gated": "succeeded/1"})
-		n := f.printedLines()
-		f.wantTiers(map[string]string{"output/gated.csv": fmt.Sprintln(n)}, nothing)
-		f.wantLog("r1", "gated", lines(n))
+		f.wantGated("r1", nothing, nothing)
 		f.wantStarts(1)
 		f.wantDead(0, 0)
 		w.died(3)
@@ -81,6 +80,24 @@ func (f *fleet) openGate(box string) {
 	if out, err := exec.Command("docker", "exec", box, "touch", "gate").CombinedOutput(); err != nil {
 		f.fatalf("docker exec: %v: %s", err, out)
 	}
+}
+
+// wantGated compares what the action gated left, beside other files, and its log.
+func (f *fleet) wantGated(id messages.RequestID, high, medium map[string]string) {
+	n := f.printedLines()
+	f.wantTiers(and(high, map[string]string{"output/gated.csv": fmt.Sprintln(n)}), medium)
+	f.wantLog(id, "gated", lines(n))
+}
+
+// runningNow waits for a container to run, and returns its id.
+func (f *fleet) runningNow() (box string) {
+	f.await("a container runs", func() error {
+		if box = f.running(); box == "" {
+			return errors.New("none does")
+		}
+		return nil
+	})
+	return box
 }
 
 // printedLines is how many lines the action gated has printed, as it says.
@@ -122,20 +139,27 @@ func TestFrozenWorker(t *testing.T) {
 	scene{"frozen-worker", func(f *fleet) {
 		w, other := f.worker("worker"), f.worker("other")
 		f.start(f.planner("planner"), w, f.persister("persister"))
-		f.request("r1", "long")
-		f.seen("r1", "long", messages.Executing)
+		f.request("r1", "gated")
+		f.seen("r1", "gated", messages.Executing)
 		w.signal(syscall.SIGSTOP)
+		f.openGate(f.running())
+		f.await("the container has ended", func() error {
+			if box := f.running(); box != "" {
+				return fmt.Errorf("%s runs", box)
+			}
+			return nil
+		})
 		other.start()
+		f.openGate(f.runningNow())
 		f.finished("r1")
-		f.wantJobs("r1", map[string]string{"long": "succeeded/2"})
-		if entries, err := os.ReadDir(filepath.Join(f.staging(), string(f.job("r1", "long").ID))); err != nil || len(entries) == 0 {
+		f.wantJobs("r1", map[string]string{"gated": "succeeded/2"})
+		if entries, err := os.ReadDir(filepath.Join(f.staging(), string(f.job("r1", "gated").ID))); err != nil || len(entries) == 0 {
 			f.errorf("the frozen attempt's staging is gone already (%v): nothing was tried", err)
 		}
 		w.signal(syscall.SIGCONT)
 		f.settled()
-		f.wantJobs("r1", map[string]string{"long": "succeeded/2"})
-		f.wantTiers(long, nothing)
-		f.wantLog("r1", "long", lines(40))
+		f.wantJobs("r1", map[string]string{"gated": "succeeded/2"})
+		f.wantGated("r1", nothing, nothing)
 		f.wantStarts(2)
 		w.wantOneLine("another attempt's files are the job's; these were dropped")
 	}, []edit{
@@ -151,22 +175,27 @@ func TestFrozenWorkerWins(t *testing.T) {
 		const listed = "worker.after-run-before-publish"
 		w, other := f.worker("worker", listed+"=hang"), f.worker("other")
 		f.start(f.planner("planner"), w, f.persister("persister"))
-		f.request("r1", "long")
+		f.request("r1", "gated")
+		f.seen("r1", "gated", messages.Executing)
+		f.openGate(f.running())
 		w.awaitHit(listed)
 		w.signal(syscall.SIGSTOP)
 		other.start()
-		other.awaitLog("attempt was claimed")
-		f.await("the later attempt runs", func() error { return f.containers(2) })
+		f.runningNow()
 		w.letGo(listed)
 		w.signal(syscall.SIGCONT)
+		f.await("the first attempt's files are the job's", func() error {
+			e, err := f.conn.CommitsRegister().Get(f.ctx, messages.CommitKey(f.backend, messages.NewJobID("r1", "gated")))
+			if err == nil && e.Value.Attempt != 1 {
+				f.fatalf("attempt %d has the commit", e.Value.Attempt)
+			}
+			return err
+		})
 		f.finished("r1")
 		f.settled()
-		f.wantJobs("r1", map[string]string{"long": "succeeded/2"})
-		e, err := f.conn.CommitsRegister().Get(f.late, messages.CommitKey(f.backend, messages.NewJobID("r1", "long")))
-		if err != nil || e.Value.Attempt != 1 {
-			f.errorf("commit %+v, %v: want the first attempt's", e.Value, err)
-		}
-		f.wantTiers(long, nothing)
+		f.wantJobs("r1", map[string]string{"gated": "succeeded/2"})
+		n := f.printedLines()
+		f.wantTiers(map[string]string{"output/gated.csv": fmt.Sprintln(n)}, nothing)
 		f.wantStarts(2)
 		other.wantOneLine("another attempt's files are the job's; these were dropped")
 	}, []edit{

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 		serveAlone(at)
 	}
 	flag.Parse()
-	_ = flag.Set("test.parallel", "8") // they wait for most of their time
+	_ = flag.Set("test.parallel", "5") // they wait for most of their time
 	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "reliability:", err)

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"sluice/jetstream"
 	"sluice/messages"
@@ -112,14 +113,14 @@ var persisterScenes = []scene{
 
 	{"persister.between-records", func(f *fleet) {
 		p := f.whole("persister", "persister.between-records=die")
-		f.request("r1", "long")
-		f.seen("r1", "long", messages.Executing)
+		f.request("r1", "gated")
+		f.seen("r1", "gated", messages.Executing)
 		f.cancel("r1")
 		f.finished("r1")
 		f.settled()
-		f.wantJobs("r1", map[string]string{"long": "cancelled_by_user/1"})
+		f.wantJobs("r1", map[string]string{"gated": "cancelled_by_user/1"})
 		f.wantTiers(nothing, nothing)
-		j := f.job("r1", "long")
+		j := f.job("r1", "gated")
 		for _, name := range []string{"logs.txt", "metadata.json", "container.json"} {
 			path := filepath.Join(f.high(), "logs", messages.RecordMonth(j.Created), string(j.ID), "1", name)
 			if _, err := os.Stat(path); err != nil {
@@ -136,6 +137,9 @@ var jetstreamScenes = []scene{
 	// Cut off right before the commit: it is sent when the connection is back, and
 	// nothing else has to be done again.
 	{"jetstream.before-publish", func(f *fleet) {
+		if err := f.ackWait(time.Minute); err != nil {
+			f.fatalf("%v", err)
+		}
 		p := f.whole("persister", "jetstream.before-publish=cut:1500ms")
 		f.calm("1")
 		p.awaitHit("jetstream.before-publish")

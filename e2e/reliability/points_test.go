@@ -61,7 +61,7 @@ func (s scene) run(t *testing.T) {
 	t.Parallel()
 	overlay := s.overlay(t)
 	if !*withoutProtection {
-		for _, failure := range inFleet(t, s.point, binary, 150*time.Second+*longest, s.play) {
+		for _, failure := range inFleet(t, s.point, binary, 5*time.Minute+*longest, s.play) {
 			t.Error(failure)
 		}
 		return

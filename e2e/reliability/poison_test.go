@@ -99,7 +99,7 @@ func (f *fleet) poisons(largest int) []poison {
 // and bytes, nothing comes again, and no service grows.
 func TestPoison(t *testing.T) {
 	t.Parallel()
-	for _, failure := range inFleet(t, "poison", binary, 4*time.Minute, func(f *fleet) { poisoned(t, f) }) {
+	for _, failure := range inFleet(t, "poison", binary, 15*time.Minute, func(f *fleet) { poisoned(t, f) }) {
 		t.Error(failure)
 	}
 }

@@ -50,14 +50,13 @@ var workerScenes = []scene{
 
 	// Its message comes to another worker.
 	{"worker.after-journal", func(f *fleet) {
-		w := f.worker("worker", "worker.after-journal=die")
-		w.pause = 3 * time.Second
+		w, other := f.worker("worker", "worker.after-journal=die"), f.worker("other")
+		w.before = func() {
+			other.start()
+			other.awaitLog("action was taken before")
+		}
 		f.start(f.planner("planner"), w, f.persister("persister"))
 		f.request("r1", "make")
-		w.awaitHit("worker.after-journal")
-		other := f.worker("other")
-		other.start()
-		other.awaitLog("action was taken before")
 		f.finished("r1")
 		f.settled()
 		f.wantJobs("r1", map[string]string{"make": "succeeded/2"})
@@ -78,7 +77,6 @@ var workerScenes = []scene{
 
 	// Away for longer than the lease lives, and not as long as the grace.
 	{"worker.before-renewal", func(f *fleet) {
-		f.grace = 20 * time.Second
 		w := f.worker("worker", "worker.before-renewal=hang")
 		w.pause = f.ttl + time.Second
 		f.start(f.planner("planner"), w, f.persister("persister"))
