@@ -156,10 +156,10 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// poll tries until it works, at most for three minutes: how long another
+// poll tries until it works, at most for five minutes: how long another
 // process takes is not ours to know.
 func poll(ts *testscript.TestScript, try func() error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -190,14 +190,14 @@ func next(t testing.TB, q *jetstream.Queue) *messages.Delivery {
 	return d
 }
 
-// awaitExpiry waits until a key with the shortest time to live is gone: a
-// second or two of the server's clock.
-func (f *fleet) awaitExpiry(t testing.TB) {
+// awaitExpiry waits until a key with a time to live is gone: a second or two of
+// the server's clock at least.
+func (f *fleet) awaitExpiry(t testing.TB, ttl time.Duration) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	leases, key := f.LeasesRegister(), messages.LeaseKey("test", messages.NewJobID("clock", rand.Text()), 1)
-	if _, err := leases.Create(ctx, key, lease("clock"), time.Millisecond); err != nil {
+	if _, err := leases.Create(ctx, key, lease("clock"), ttl); err != nil {
 		t.Fatal(err)
 	}
 	if err := leases.Watch(ctx, key, func(e messages.Entry[messages.Lease]) {

@@ -190,7 +190,7 @@ func (f *fleet) serve() error {
 // provision makes the streams, as an operator does: as soon as the cluster has
 // a leader.
 func (f *fleet) provision(ctx context.Context) error {
-	return await(ctx, time.Minute, func() error {
+	return await(ctx, 3*time.Minute, func() error {
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		out, err := f.sluice(ctx, "topology", "--apply", "--replicas", "3")
@@ -229,8 +229,8 @@ func (f *fleet) sluice(ctx context.Context, args ...string) (string, error) {
 // lives.
 func (f *fleet) down() error {
 	var errs []error
-	end := func(p *process, patience time.Duration) {
-		p.end(patience)
+	end := func(p *process) {
+		p.end()
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		for _, fault := range p.faults {
@@ -238,7 +238,7 @@ func (f *fleet) down() error {
 		}
 	}
 	for _, s := range f.all {
-		end(&s.process, 30*time.Second)
+		end(&s.process)
 		s.link.close()
 		if s.engine != nil {
 			s.engine.close()
@@ -248,7 +248,7 @@ func (f *fleet) down() error {
 		f.conn.Close()
 	}
 	for _, s := range f.servers {
-		end(s, 20*time.Second)
+		end(s)
 	}
 	return errors.Join(errs...)
 }

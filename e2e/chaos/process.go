@@ -184,7 +184,7 @@ func (p *process) signal(sig syscall.Signal, ends bool, pause time.Duration) (en
 
 // restart stops this run in order, and holds the next one back. A process that
 // takes too long is at fault, and killed.
-func (p *process) restart(hold, patience time.Duration) {
+func (p *process) restart(hold time.Duration) {
 	ended := p.signal(syscall.SIGTERM, true, hold)
 	select {
 	case <-ended:
@@ -198,13 +198,13 @@ func (p *process) restart(hold, patience time.Duration) {
 }
 
 // end stops the process for good.
-func (p *process) end(patience time.Duration) {
+func (p *process) end() {
 	p.mu.Lock()
 	p.stopping = true
 	p.mu.Unlock()
 	if p.done == nil {
 		return
 	}
-	p.restart(0, patience)
+	p.restart(0)
 	<-p.done
 }

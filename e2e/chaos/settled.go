@@ -20,7 +20,7 @@ import (
 // mount, staging, journal entry or temporary file is left.
 func (f *fleet) settled(ctx context.Context) error {
 	f.log.say("what is on its way comes to rest")
-	err := await(ctx, 2*time.Minute, func() error {
+	err := await(ctx, 5*time.Minute, func() error {
 		return errors.Join(f.messagesLeft(ctx), f.filesLeft(), f.containersLeft(ctx, true))
 	})
 	if err != nil {

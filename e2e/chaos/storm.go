@@ -178,7 +178,7 @@ func (f *fleet) strikeService(ctx context.Context, s *service, b blow) {
 		<-s.signal(syscall.SIGKILL, true, b.hold)
 		pause(ctx, b.hold)
 	case upgrade:
-		s.restart(b.hold, patience)
+		s.restart(b.hold)
 	case freeze:
 		frozen(ctx, &s.process, b.hold)
 	case cutOff:
@@ -217,8 +217,9 @@ func frozen(ctx context.Context, p *process, d time.Duration) {
 	p.signal(syscall.SIGCONT, false, 0)
 }
 
-// patience is how long a service may take to end after SIGTERM.
-const patience = 40 * time.Second
+// patience is how long a process may take to end after SIGTERM, on a machine
+// that is slow: one that does not end at all is the fault.
+const patience = 2 * time.Minute
 
 // points counts the fault points at which something happened, and how often.
 func (f *fleet) points() (different, hits int) {

@@ -91,7 +91,7 @@ func TestStopWhileStarting(t *testing.T) {
 				if code != ExitOK {
 					t.Errorf("exit code %d, want 0: %s", code, stderr.buf.String())
 				}
-			case <-time.After(time.Minute):
+			case <-time.After(3 * time.Minute):
 				t.Fatal("it did not stop")
 			}
 		})

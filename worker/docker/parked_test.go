@@ -305,7 +305,7 @@ func TestParkedDies(t *testing.T) {
 		case <-over:
 		case err := <-failed:
 			t.Fatal(err)
-		case <-time.After(time.Minute):
+		case <-time.After(3 * time.Minute):
 			t.Fatalf("container %s did not end with its worker", name)
 		}
 	}
