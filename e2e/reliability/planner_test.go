@@ -140,6 +140,7 @@ var plannerScenes = []scene{
 		other.start()
 		f.finished("r1")
 		w.letGo("worker.after-take")
+		w.awaitLog("action was taken before")
 		f.settled()
 		f.wantJobs("r1", map[string]string{"make": "succeeded/1"})
 		f.wantTiers(highFirst, mediumFirst)

@@ -24,9 +24,20 @@ var (
 
 // running runs an action of four seconds, which prints forty lines, on a worker
 // that dies: one attempt, one container, a whole log.
-func running(faults ...string) func(*fleet) {
+func running(faults ...string) func(*fleet) { return runningUntil(nil, faults...) }
+
+// runningLate is running for a worker whose next life begins when its job has
+// ended: it hears no verdict unless it asks for one.
+func runningLate(fault string) func(*fleet) {
+	return runningUntil(func(f *fleet) { f.seen("r1", "long", messages.Success) }, fault)
+}
+
+func runningUntil(before func(*fleet), faults ...string) func(*fleet) {
 	return func(f *fleet) {
 		w := f.worker("worker", faults...)
+		if before != nil {
+			w.before = func() { before(f) }
+		}
 		f.start(f.planner("planner"), w, f.persister("persister"))
 		f.request("r1", "long")
 		f.finished("r1")
@@ -103,8 +114,8 @@ var workerScenes = []scene{
 	{"worker.after-exit", running("worker.after-exit=die"), notFollowed},
 	{"worker.after-inspect", running("worker.after-inspect=die"), notFollowed},
 	{"worker.after-run-before-publish", running("worker.after-run-before-publish=die"), []edit{notHandedOver}},
-	{"worker.after-publish", running("worker.after-publish=die"), []edit{notHandedOver}},
-	{"worker.after-release", running("worker.after-release=die"), []edit{notHandedOver}},
+	{"worker.after-publish", runningLate("worker.after-publish=die"), []edit{notHandedOver}},
+	{"worker.after-release", runningLate("worker.after-release=die"), []edit{notHandedOver}},
 
 	{"worker.before-give-up", func(f *fleet) {
 		w := f.whole("worker", "worker.after-ack=die", "worker.before-give-up=die")
@@ -112,8 +123,8 @@ var workerScenes = []scene{
 		w.died(2)
 	}, notGivenBack},
 
-	{"worker.after-verdict", calmly("worker", "worker.after-verdict=die", "1"), []edit{notHandedOver}},
-	{"worker.after-staging-removed", calmly("worker", "worker.after-staging-removed=die", "1"), []edit{notHandedOver}},
+	{"worker.after-verdict", running("worker.after-verdict=die"), []edit{notHandedOver}},
+	{"worker.after-staging-removed", running("worker.after-staging-removed=die"), []edit{notHandedOver}},
 
 	{"worker.before-resume", running("worker.after-start=die", "worker.before-resume=die"),
 		[]edit{{"worker/journal.go", `		entries = append(entries, e)`, `		entries = append(entries, e)
