@@ -49,6 +49,9 @@ type (
 	deadLetters interface {
 		Park(ctx context.Context, subject string, m messages.Message, by, reason string) error
 	}
+	room interface {
+		Crowded(ctx context.Context) (map[string]string, error)
+	}
 	sender interface {
 		Send(subject string, m messages.Message) error
 	}
@@ -80,6 +83,7 @@ var (
 	_ outbox                     = (*jetstream.Conn)(nil)
 	_ actions                    = (*jetstream.Conn)(nil)
 	_ deadLetters                = (*jetstream.Conn)(nil)
+	_ room                       = (*jetstream.Conn)(nil)
 	_ sender                     = (*jetstream.Conn)(nil)
 	_ line                       = (*jetstream.Conn)(nil)
 	_ announcer                  = (*jetstream.Conn)(nil)

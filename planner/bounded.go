@@ -14,6 +14,7 @@ func (p Ports) within(d time.Duration) Ports {
 	p.Actions = boundedActions{p.Actions, d}
 	p.Files = boundedFiles{p.Files, d}
 	p.Dead = boundedDead{p.Dead, d}
+	p.Room = boundedRoom{p.Room, d}
 	p.Jobs = boundedRegister[messages.Job]{boundedCell[messages.Job]{p.Jobs, d}, p.Jobs}
 	p.Latest = boundedRegister[messages.Latest]{boundedCell[messages.Latest]{p.Latest, d}, p.Latest}
 	p.Plans = boundedRegister[messages.Plan]{boundedCell[messages.Plan]{p.Plans, d}, p.Plans}
@@ -71,6 +72,17 @@ func (b boundedDead) Park(ctx context.Context, subject string, m messages.Messag
 	ctx, cancel := context.WithTimeout(ctx, b.d)
 	defer cancel()
 	return b.DeadLetters.Park(ctx, subject, m, by, reason)
+}
+
+type boundedRoom struct {
+	Room
+	d time.Duration
+}
+
+func (b boundedRoom) Crowded(ctx context.Context) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.d)
+	defer cancel()
+	return b.Room.Crowded(ctx)
 }
 
 type boundedCell[T any] struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -39,6 +40,7 @@ type Fleet struct {
 	projects map[string]string // by commit
 	died     map[string]bool   // subjects of files messages
 	kept     map[string]bool   // subjects of actions that are settled and still there
+	crowded  map[string]string // by name of stream
 	down     error
 }
 
@@ -125,7 +127,7 @@ func (c *Conn) Writes() int {
 // Ports returns what a planner needs, over this connection.
 func (c *Conn) Ports() planner.Ports {
 	return planner.Ports{
-		Requests: receiver{c, "requests"}, Events: receiver{c, "events"}, Outbox: c, Actions: c, Files: c, Dead: c, Controls: c, Line: c, Source: c,
+		Requests: receiver{c, "requests"}, Events: receiver{c, "events"}, Outbox: c, Actions: c, Files: c, Dead: c, Room: c, Controls: c, Line: c, Source: c,
 		Jobs: register[messages.Job, *messages.Job]{c, "jobs"}, Latest: register[messages.Latest, *messages.Latest]{c, "jobs"},
 		Plans: register[messages.Plan, *messages.Plan]{c, "jobs"}, Commits: register[messages.Commit, *messages.Commit]{c, "commits"},
 		Leases:   expiring[messages.Lease, *messages.Lease]{register[messages.Lease, *messages.Lease]{c, "leases"}},
@@ -250,6 +252,23 @@ func (c *Conn) SweepQueues(ctx context.Context, _ string, _ []string) error {
 		c.f.drop(subject)
 	}
 	return nil
+}
+
+// Crowded implements planner.Room.
+func (c *Conn) Crowded(ctx context.Context) (map[string]string, error) {
+	if err := c.alive(ctx); err != nil {
+		return nil, err
+	}
+	c.f.mu.Lock()
+	defer c.f.mu.Unlock()
+	return maps.Clone(c.f.crowded), nil
+}
+
+// Crowd has the server say what of streams that are more than half full.
+func (f *Fleet) Crowd(crowded map[string]string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.crowded = crowded
 }
 
 // Keep has the server take an action for settled and keep it.

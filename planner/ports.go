@@ -15,6 +15,7 @@ type Ports struct {
 	Actions  Actions
 	Files    Files
 	Dead     DeadLetters
+	Room     Room
 	Controls Controls
 	Line     Line
 	Source   Source
@@ -66,6 +67,13 @@ type Files interface {
 // DeadLetters keeps what was given up, with its reason.
 type DeadLetters interface {
 	Park(ctx context.Context, subject string, m messages.Message, by, reason string) error
+}
+
+// Room tells what the server has little room left for.
+type Room interface {
+	// Crowded returns, by the name of each stream and register that is more than
+	// half full, what that comes to and what to do.
+	Crowded(ctx context.Context) (map[string]string, error)
 }
 
 // Controls sends a control message. It may be lost.

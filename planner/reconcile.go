@@ -17,6 +17,7 @@ func (s *session) reconcile(ctx context.Context) error {
 		return err
 	}
 	s.sweepQueues()
+	s.lookAtRoom()
 	var tried []*job
 	for _, b := range s.backends {
 		tried = slices.AppendSeq(tried, maps.Values(b.tried))
@@ -32,43 +33,6 @@ func (s *session) reconcile(ctx context.Context) error {
 		s.refresh(b)
 	}
 	return nil
-}
-
-// sweepQueues removes what the queues keep and nobody is given again. Nothing
-// waits for it: a queue that does not answer must not hold up the others.
-func (s *session) sweepQueues() {
-	if !s.sweeping.CompareAndSwap(false, true) {
-		return
-	}
-	pools := map[string][]string{}
-	for _, b := range s.backends {
-		pools[b.name] = slices.Collect(maps.Keys(b.pools()))
-	}
-	s.group.Go(func() error {
-		defer s.sweeping.Store(false)
-		for backend, list := range pools {
-			if err := s.Actions.SweepQueues(s.ctx, backend, list); err != nil && s.ctx.Err() == nil {
-				s.log.Warn().Err(err).Str("backend", backend).Msg("queues could not be looked through for what is settled; tried again at the next pass")
-			}
-		}
-		return nil
-	})
-}
-
-// pools are those of a backend's workers and of its jobs in flight.
-func (b *backend) pools() map[string]bool {
-	pools := map[string]bool{}
-	for _, w := range b.workers {
-		if w.presence != nil {
-			for pool := range w.presence.Pools {
-				pools[pool] = true
-			}
-		}
-	}
-	for _, j := range b.tried {
-		pools[j.record.Pool] = true
-	}
-	return pools
 }
 
 // recheckFleet reads settings and workers again. Workers that are not there any

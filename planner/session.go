@@ -25,10 +25,12 @@ type session struct {
 	pursued   sync.Map   // by key, plans that a goroutine works on: a channel that is closed at the end
 	sources   *sources
 	teller    *teller
-	began     time.Time   // of the session
-	explained time.Time   // when why jobs wait was last written
-	sweeping  atomic.Bool // the queues are looked through
-	disclose  sync.Map    // by backend, what outcomes may tell: the teller reads it
+	began     time.Time         // of the session
+	explained time.Time         // when why jobs wait was last written
+	sweeping  atomic.Bool       // the queues are looked through
+	looking   atomic.Bool       // it is looked how full the streams are
+	crowded   map[string]string // what was then; of who is looking
+	disclose  sync.Map          // by backend, what outcomes may tell: the teller reads it
 
 	state
 }
@@ -108,6 +110,7 @@ func (s *session) loop(ctx context.Context) error {
 	defer reconcile.Stop()
 	alarm := time.NewTimer(0)
 	defer alarm.Stop()
+	s.lookAtRoom()
 	for {
 		more, err := s.work(ctx)
 		if err != nil {

@@ -14,6 +14,7 @@ type deadCommand struct {
 	Ls    deadLs    `cmd:"" help:"List dead letters: what was given up, by whom, and why."`
 	Show  deadShow  `cmd:"" help:"Print one, with its headers and its bytes."`
 	Retry deadRetry `cmd:"" help:"Publish some where they came from, and take them out."`
+	Drop  deadDrop  `cmd:"" help:"Delete some for good: by number, or all of a reason or subject."`
 }
 
 type deadLs struct {
@@ -28,22 +29,29 @@ func (cmd *deadLs) Run(a *app) error {
 		return err
 	}
 	defer c.Close()
+	list, stop := a.letters(cmd.JSON)
+	n := 0
+	err = c.DeadLetters(a.ctx, func(l jetstream.DeadLetter) { n++; list(l) })
+	if err == nil && n == 0 && !cmd.JSON {
+		fmt.Fprintln(a.stdout, "there are no dead letters")
+	}
+	return errors.Join(err, stop())
+}
+
+// letters returns what prints dead letters, a line or an object each, and what
+// ends the table.
+func (a *app) letters(asJSON bool) (list func(jetstream.DeadLetter), stop func() error) {
+	if asJSON {
+		return func(l jetstream.DeadLetter) { _ = a.printJSON(l) }, func() error { return nil } // standard output
+	}
 	tw := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
 	n := 0
-	err = c.DeadLetters(a.ctx, func(l jetstream.DeadLetter) {
-		if cmd.JSON {
-			_ = a.printJSON(l) // standard output
-			return
-		}
+	return func(l jetstream.DeadLetter) {
 		if n++; n == 1 {
 			fmt.Fprintln(tw, "NUMBER\tAT\tBY\tSUBJECT\tBYTES\tREASON")
 		}
 		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%d\t%s\n", l.Sequence, l.At, progress.Clean(l.By), progress.Clean(l.Subject), l.Size, progress.Clean(l.Reason))
-	})
-	if err == nil && n == 0 && !cmd.JSON {
-		fmt.Fprintln(a.stdout, "there are no dead letters")
-	}
-	return errors.Join(err, tw.Flush())
+	}, tw.Flush
 }
 
 type deadShow struct {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"slices"
+	"strings"
 	"time"
 
 	"sluice/jetstream"
@@ -13,15 +14,16 @@ import (
 
 type doctorCommand struct {
 	natsFlags
-	Only []string `help:"Look at these only: git, engine, nats, topology." enum:"git,engine,nats,topology"`
+	Only []string `help:"Look at these only: git, engine, nats, topology, room." enum:"git,engine,nats,topology,room"`
 	JSON bool     `help:"Print an object a finding."`
 }
 
 // A finding is what the doctor says about one thing.
 type finding struct {
-	What string `json:"what"`
-	OK   bool   `json:"ok"`
-	Says string `json:"says"`
+	What    string           `json:"what"`
+	OK      bool             `json:"ok"`
+	Says    string           `json:"says"`
+	Streams []jetstream.Fill `json:"streams,omitempty"` // of what is room
 }
 
 // Run looks at what a fleet on this machine needs.
@@ -29,18 +31,20 @@ func (cmd *doctorCommand) Run(a *app) error {
 	ill := 0
 	for _, look := range []struct {
 		what string
-		by   func(*app) (string, error)
+		by   func(*app, *finding) (string, error)
 	}{
-		{"git", func(a *app) (string, error) { return checkGit(a.ctx) }},
-		{"engine", func(a *app) (string, error) { return "the Docker Engine answers", checkEngine(a.ctx) }},
-		{"nats", cmd.checkServer},
-		{"topology", cmd.checkTopology},
+		{"git", func(a *app, _ *finding) (string, error) { return checkGit(a.ctx) }},
+		{"engine", func(a *app, _ *finding) (string, error) { return "the Docker Engine answers", checkEngine(a.ctx) }},
+		{"nats", func(a *app, _ *finding) (string, error) { return cmd.checkServer(a) }},
+		{"topology", func(a *app, _ *finding) (string, error) { return cmd.checkTopology(a) }},
+		{"room", cmd.checkRoom},
 	} {
 		if len(cmd.Only) > 0 && !slices.Contains(cmd.Only, look.what) {
 			continue
 		}
-		says, err := look.by(a)
-		f := finding{What: look.what, OK: err == nil, Says: says}
+		f := finding{What: look.what}
+		says, err := look.by(a, &f)
+		f.OK, f.Says = err == nil, says
 		if err != nil {
 			ill++
 			f.Says = err.Error()
@@ -109,4 +113,28 @@ func (cmd *doctorCommand) checkTopology(a *app) (string, error) {
 		return "", fmt.Errorf("%d streams, registers or consumers are missing: run `sluice topology --apply`", missing)
 	}
 	return "all streams and registers are there", nil
+}
+
+// checkRoom says how full the streams and registers are.
+func (cmd *doctorCommand) checkRoom(a *app, f *finding) (string, error) {
+	c, err := cmd.client(a)
+	if err != nil {
+		return "", errors.New("cannot be looked at without the server")
+	}
+	defer c.Close()
+	if f.Streams, err = c.Fills(a.ctx); err != nil {
+		return "", err
+	}
+	var taken, warnings []string
+	for _, s := range f.Streams {
+		taken = append(taken, fmt.Sprintf("%s %d %%", s.Name, s.Percent))
+		if s.Warning != "" {
+			warnings = append(warnings, s.Warning)
+		}
+	}
+	all := strings.Join(taken, ", ") + " full"
+	if len(warnings) > 0 {
+		return "", fmt.Errorf("%s\n`sluice topology --apply --store` gives all streams more; they are %s", strings.Join(warnings, "\n"), all)
+	}
+	return all, nil
 }

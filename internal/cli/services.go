@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +27,7 @@ func newPlanner(c *jetstream.Conn, cfg planner.Config, src *source, outputs plan
 	ports := planner.Ports{
 		Requests: c.Queue(jetstream.Requests, jetstream.PlannerConsumer, "planner", jetstream.MakingRoom()),
 		Events:   c.Queue(jetstream.Events, jetstream.PlannerConsumer, "planner", jetstream.Concurrently(eventsAtOnce), jetstream.InOrder(eventJob)),
-		Outbox:   c, Actions: c, Files: c, Dead: c, Controls: c, Line: c, Source: src, Outputs: outputs,
+		Outbox:   c, Actions: c, Files: c, Dead: c, Room: c, Controls: c, Line: c, Source: src, Outputs: outputs,
 		Jobs: c.JobsRegister(), Latest: c.LatestRegister(), Plans: c.PlansRegister(), Commits: c.CommitsRegister(),
 		Leases: c.LeasesRegister(), Leader: c.LeaderRegister(), Workers: c.PresenceRegister(), Settings: c.SettingsRegister(),
 	}
@@ -73,7 +72,10 @@ type lateEngine struct {
 
 // Check also asks what could not be asked at the start.
 func (e lateEngine) Check(ctx context.Context) error {
-	return cmp.Or(e.Runtime.Check(ctx), e.area.Ready())
+	if err := e.Runtime.Check(ctx); err != nil {
+		return err
+	}
+	return e.area.Ready()
 }
 
 // newWorker introduces a worker to the server, the engine and git. The engine

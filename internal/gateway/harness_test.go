@@ -84,7 +84,7 @@ func (b *bench) planner(src planner.Source) (stop func()) {
 	cfg.Backends = []string{"test", "tpp", "other"}
 	p, err := planner.New(cfg, planner.Ports{
 		Requests: c.Queue(jetstream.Requests, jetstream.PlannerConsumer, "planner"), Events: c.Queue(jetstream.Events, jetstream.PlannerConsumer, "planner"),
-		Outbox: c, Actions: c, Files: c, Dead: c, Controls: c, Line: c, Source: src,
+		Outbox: c, Actions: c, Files: c, Dead: c, Room: c, Controls: c, Line: c, Source: src,
 		Jobs: c.JobsRegister(), Latest: c.LatestRegister(), Plans: c.PlansRegister(), Commits: c.CommitsRegister(),
 		Leases: c.LeasesRegister(), Leader: c.LeaderRegister(), Workers: c.PresenceRegister(), Settings: c.SettingsRegister(),
 	}, zerolog.Nop())
