@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -51,10 +52,13 @@ func bootID() string {
 }
 
 // A journal is a folder with a file an attempt.
-type journal struct{ dir string }
+type journal struct {
+	dir    string
+	failed *atomic.Bool // the newest write: see check
+}
 
 func openJournal(state string) (journal, error) {
-	j := journal{filepath.Join(state, "journal")}
+	j := journal{filepath.Join(state, "journal"), &atomic.Bool{}}
 	if err := os.MkdirAll(j.dir, 0o700); err != nil {
 		return j, fmt.Errorf("open journal: %w", err)
 	}
@@ -89,31 +93,59 @@ func (j journal) lock() (unlock func() error, err error) {
 // that a restart of the machine leaves: an attempt whose files are listed. One
 // that was on its way is run again, and an entry of one that is broken then is
 // no loss: see read.
-func (j journal) write(e *entry) (err error) {
+func (j journal) write(e *entry) error {
 	data, err := json.Marshal(e)
+	if err == nil {
+		err = j.put(j.path(e.attempt()), data, e.Phase == phaseListed || e.Boot == "")
+	}
+	j.failed.Store(err != nil)
 	if err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
-	path := j.path(e.attempt())
+	return nil
+}
+
+// put writes a file that is there whole or not at all.
+func (j journal) put(path string, data []byte, synced bool) error {
 	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fmt.Errorf("write journal: %w", err)
+		return err
 	}
-	synced := e.Phase == phaseListed || e.Boot == ""
 	if _, err = f.Write(data); err == nil && synced {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(path+".new", path)
 	}
-	if err == nil && synced {
-		err = syncDir(j.dir)
-	}
 	if err != nil {
-		return fmt.Errorf("write journal: %w", err)
+		return errors.Join(err, os.Remove(path+".new")) // room on a full disk
+	}
+	if synced {
+		return syncDir(j.dir)
 	}
 	return nil
 }
+
+// check reports whether the journal can be written again after it could not: a
+// worker that took actions meanwhile would spoil an attempt of each.
+func (j journal) check() error {
+	if !j.failed.Load() {
+		return nil
+	}
+	path := filepath.Join(j.dir, "check.new") // read removes it, if we do not
+	err := j.put(path, make([]byte, largeEntry), true)
+	if err == nil {
+		err = os.Remove(path)
+	}
+	j.failed.Store(err != nil)
+	if err != nil {
+		return fmt.Errorf("journal cannot be written: %w", err)
+	}
+	return nil
+}
+
+// largeEntry is about what a large journal entry takes, in bytes.
+const largeEntry = 1 << 20
 
 func (j journal) remove(a Attempt) error {
 	if err := os.Remove(j.path(a)); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -114,6 +114,9 @@ func (w *Worker) whyUnfit(ctx context.Context) string {
 	if free < w.cfg.MinFree {
 		return fmt.Sprintf("staging has less than %d MiB free", w.cfg.MinFree>>20)
 	}
+	if err := w.journal.check(); err != nil {
+		return err.Error()
+	}
 	if err := w.Runtime.Check(ctx); err != nil {
 		return err.Error()
 	}

@@ -69,7 +69,7 @@ func (w *Worker) next(ctx context.Context, pool string) (*messages.Delivery, err
 
 // accept claims the lease of an action's attempt, writes the journal, and
 // settles the message: from then on the lease is all that counts. It returns
-// nil if the attempt is not ours.
+// nil if the attempt is not ours, or cannot be.
 func (w *Worker) accept(life context.Context, d *messages.Delivery, pool string) *attempt {
 	ctx, cancel := context.WithTimeout(life, w.cfg.LeaseTTL)
 	defer cancel()
@@ -115,12 +115,14 @@ func (w *Worker) tryAccept(ctx, life context.Context, d *messages.Delivery, pool
 		return nil, err
 	}
 	fault.At("worker.after-claim")
-	if err := w.journal.write(e); err != nil {
-		return nil, errors.Join(err, w.journal.remove(e.attempt()), hold.release(ctx))
-	}
-	fault.At("worker.after-journal")
 	a := w.newAttempt(life, e, hold)
 	w.add(a)
+	if err := w.journal.write(e); err != nil {
+		// Claimed, it is nobody else's: the planner must hear that it failed here.
+		w.hands.Go(func() { w.finish(a, a.fail(err)) })
+		return nil, nil
+	}
+	fault.At("worker.after-journal")
 	a.log.Info().Msg("attempt was claimed")
 	return a, nil
 }
