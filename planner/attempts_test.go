@@ -260,16 +260,7 @@ func TestUnreadableAction(t *testing.T) {
 		b := setup(t, diamond)
 		b.worker("w1", 1)
 		b.ask("r1", "alone")
-		parked := 0
-		for range 120 { // an hour
-			for _, subject := range b.Queued() {
-				parked++
-				if err := b.Connect(0, false, nil).PurgeAction(t.Context(), subject); err != nil {
-					t.Fatal(err)
-				}
-			}
-			b.sleep(30 * time.Second)
-		}
+		parked := b.unreadable(func() bool { return false })
 		b.wantCode("r1", "alone", messages.InternalError)
 		b.wantMessage("r1", "alone", "The last of 3 attempts: its action was taken 2 times and claimed by no worker; the dead letters may say why.")
 		if parked < 6 || parked > 9 {
@@ -282,6 +273,74 @@ func TestUnreadableAction(t *testing.T) {
 			t.Errorf("dead letters of the planner: %v, want one", b.Dead())
 		}
 	})
+}
+
+// unreadable has whoever takes an action park it, for an hour or until look says
+// that it is enough. It returns how many were parked.
+func (b *bench) unreadable(look func() bool) (parked int) {
+	b.t.Helper()
+	for range 120 { // an hour
+		for _, subject := range b.Queued() {
+			parked++
+			if err := b.Connect(0, false, nil).PurgeAction(b.t.Context(), subject); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+		b.sleep(30 * time.Second)
+		if look() {
+			break
+		}
+	}
+	return parked
+}
+
+// TestUnreadableActionCrash: a planner that dies at any write while it gives an
+// action back that nobody claims, such as behind the fence of its attempt, makes
+// nothing wait for ever, nor end otherwise.
+func TestUnreadableActionCrash(t *testing.T) {
+	t.Parallel()
+	for _, after := range []bool{false, true} {
+		late := false // all is over before it would die
+		for n := 1; !late; n++ {
+			crashed := false
+			synctest.Test(t, func(t *testing.T) {
+				b := &bench{Fleet: newFleet(), t: t, cfg: planner.DefaultConfig()}
+				b.Study(commit, diamond)
+				b.serve(b.Connect(n, after, func() { crashed = true }).Ports())
+				t.Cleanup(func() { b.stop() })
+				b.worker("w1", 1)
+				b.ask("r1", "alone")
+				again := false
+				parked := b.unreadable(func() bool {
+					synctest.Wait()
+					j := Lookup[messages.Job](b.Fleet, "jobs", messages.JobKey("tpp", "ws", messages.NewJobID("r1", "alone")))
+					ended := j != nil && j.State.Final()
+					switch {
+					case ended && !crashed: // the write is one that is never made
+						late = true
+					case crashed && !again:
+						again = true
+						b.stop()
+						b.start()
+						return false
+					}
+					return ended
+				})
+				j := b.job("r1", "alone")
+				if j.Code != messages.InternalError || len(j.Lost) != 3 || j.Attempt > 4 {
+					t.Errorf("crash %d (%t): ended as %s after %d attempts, of which %d were lost", n, after, j.Code, j.Attempt, len(j.Lost))
+				}
+				if parked < 6 || parked > 12 {
+					t.Errorf("crash %d (%t): the action was parked %d times, want 6 to 12", n, after, parked)
+				}
+				for _, o := range b.Outcomes() {
+					if o.Kind == messages.OutcomeFinished && o.Jobs[0].Code != messages.InternalError {
+						t.Errorf("crash %d (%t): the job server was told %+v", n, after, o)
+					}
+				}
+			})
+		}
+	}
 }
 
 // TestActionKept: an action that the server takes for settled, and keeps, does
