@@ -54,14 +54,18 @@ type MessageFile struct {
 }
 
 // Blocked says that an output cannot lie where the action wants it, since
-// something else does.
+// something else does, or since the place cannot be written to.
 type Blocked struct {
 	Path messages.Path // what is there
 	By   string        // the action that made it, or "" if none did
+	Why  string        // what else is wrong with it, if it is not just in the way
 }
 
 func (b *Blocked) Error() string {
-	if b.By == "" {
+	switch {
+	case b.Why != "":
+		return fmt.Sprintf("%s keeps an output from its place: %s", b.Path, b.Why)
+	case b.By == "":
 		return fmt.Sprintf("%s, which no action made, lies where an output needs a folder or a file; move it away", b.Path)
 	}
 	return fmt.Sprintf("%s, an output of action %s, lies where an output needs a folder or a file; give one of them another name", b.Path, messages.Quote(b.By))
@@ -80,7 +84,8 @@ func messagePath(p messages.Path) messages.Path { return p + ".txt" }
 //     DeleteObsolete takes it away there and from the manifest.
 //   - What stands in the way of a new output goes, if it is the same action's
 //     or that of an action which the project no longer has; else Blocked.
-//   - A message never takes the place of an output.
+//   - A message never takes the place of an output, nor that of a folder which
+//     an output of the job needs.
 func (c Change) Arrange(old *Manifest, inTheWay InTheWay) (*Arrangement, error) {
 	a := &Arrangement{Manifest: old.Clone()}
 	m := a.Manifest
@@ -106,7 +111,8 @@ func (c Change) Arrange(old *Manifest, inTheWay InTheWay) (*Arrangement, error) 
 			e.RemovedBy = c.Job.ID
 		}
 	}
-	if err := c.clear(a, inTheWay, remove); err != nil {
+	cleared, err := c.clear(a, old, inTheWay, remove)
+	if err != nil {
 		return nil, err
 	}
 	c.deleteObsolete(a, made)
@@ -118,28 +124,59 @@ func (c Change) Arrange(old *Manifest, inTheWay InTheWay) (*Arrangement, error) 
 		}
 		m.Outputs[o.Path] = entry
 	}
+	texts := c.messages(a, remove)
+	for p := range cleared {
+		remove[p] = true
+	}
+	for _, p := range slices.Sorted(maps.Keys(remove)) {
+		before, now := old.Outputs[p], m.Outputs[p]
+		switch {
+		case cleared[p]:
+		case now != nil && now.shared(), texts[p]:
+			continue // it is replaced
+		case isMessage(m, p) && (before == nil || !before.shared()):
+			continue // about a file that is still withheld
+		}
+		a.RemoveMedium = append(a.RemoveMedium, p)
+	}
+	return a, nil
+}
+
+// messages adds the messages about the job's withheld files, and returns where
+// they stand. What is not to be where a file was withheld is removed.
+func (c Change) messages(a *Arrangement, remove map[messages.Path]bool) map[messages.Path]bool {
+	m, folders, texts := a.Manifest, c.folders(), map[messages.Path]bool{}
 	for i := range c.Outputs {
 		o := &c.Outputs[i]
 		if !o.Shared() {
-			remove[o.Path] = remove[o.Path] || !isMessage(m, o.Path)
+			remove[o.Path] = true
 		}
 		text := messagePath(o.Path)
 		switch e := m.Outputs[text]; {
 		case e != nil && e.shared(): // a real output has the name
-		case o.Tier == messages.ModeratelySensitive && !o.Allowed():
-			if text.Check() == nil {
-				a.Messages = append(a.Messages, MessageFile{text, o.Text})
-			}
-		default:
+		case o.Tier != messages.ModeratelySensitive || o.Allowed():
 			remove[text] = true
+		case text.Check() == nil && !folders[text]:
+			texts[text] = true
+			a.Messages = append(a.Messages, MessageFile{text, o.Text})
 		}
 	}
-	for _, p := range slices.Sorted(maps.Keys(remove)) {
-		if e := m.Outputs[p]; remove[p] && (e == nil || !e.shared()) && !isMessage(m, p) {
-			a.RemoveMedium = append(a.RemoveMedium, p)
+	return texts
+}
+
+// folders are those that the job's outputs, or the messages about them, need in
+// the moderately sensitive tier.
+func (c Change) folders() map[messages.Path]bool {
+	folders := map[messages.Path]bool{}
+	for i := range c.Outputs {
+		if c.Outputs[i].Tier != messages.ModeratelySensitive {
+			continue
+		}
+		for p := path.Dir(string(c.Outputs[i].Path)); p != "." && !folders[messages.Path(p)]; p = path.Dir(p) {
+			folders[messages.Path(p)] = true
 		}
 	}
-	return a, nil
+	return folders
 }
 
 // deleteObsolete takes away what the action, which has succeeded, no longer
@@ -175,9 +212,10 @@ func (c Change) markActions(m *Manifest) {
 	}
 }
 
-// clear decides about what stands in the way.
-func (c Change) clear(a *Arrangement, inTheWay InTheWay, remove map[messages.Path]bool) error {
-	m := a.Manifest
+// clear decides about what stands in the way, and returns what must go from the
+// moderately sensitive tier for that.
+func (c Change) clear(a *Arrangement, old *Manifest, inTheWay InTheWay, remove map[messages.Path]bool) (map[messages.Path]bool, error) {
+	m, cleared := a.Manifest, map[messages.Path]bool{}
 	drop := func(p messages.Path) error {
 		e := m.Outputs[p]
 		switch {
@@ -190,20 +228,20 @@ func (c Change) clear(a *Arrangement, inTheWay InTheWay, remove map[messages.Pat
 	}
 	for _, p := range inTheWay.High {
 		if err := drop(p); err != nil {
-			return err
+			return nil, err
 		}
 		a.RemoveHigh = append(a.RemoveHigh, p)
 	}
 	for _, p := range inTheWay.Medium {
-		of := messages.Path(strings.TrimSuffix(string(p), ".txt"))
-		if e := m.Outputs[of]; of != p && e != nil && e.Excluded && m.Outputs[p] == nil {
-			remove[p] = true // a message
+		if cleared[p] = true; isMessage(old, p) {
 			continue
 		}
 		if err := drop(p); err != nil {
-			return err
+			return nil, err
 		}
-		remove[p] = true
+		if e := m.Outputs[p]; e.shared() {
+			e.RemovedBy = c.Job.ID // of the other tier it is gone already
+		}
 	}
 	for _, p := range a.RemoveHigh {
 		if e := m.Outputs[p]; e.shared() {
@@ -215,7 +253,7 @@ func (c Change) clear(a *Arrangement, inTheWay InTheWay, remove map[messages.Pat
 	for _, p := range a.RemoveHigh {
 		delete(m.Outputs, p)
 	}
-	return nil
+	return cleared, nil
 }
 
 // isMessage reports whether what the moderately sensitive tier has at p is a

@@ -103,6 +103,12 @@ func TestInTheWay(t *testing.T) {
 		{name: "a link out of the tier", actions: []string{"a"}, want: "x.csv/y.csv", blocking: "x.csv, which no action made", make: func(b *bench) error {
 			return errors.Join(os.MkdirAll(filepath.Join(b.cfg.High, "ws"), 0o755), os.Symlink("/tmp", filepath.Join(b.cfg.High, "ws", "x.csv")))
 		}},
+		{name: "a folder for the action's log", actions: []string{"a"}, want: "x.csv", blocking: "metadata/a.log/x, which no action made", make: func(b *bench) error {
+			return errors.Join(os.MkdirAll(filepath.Join(b.cfg.High, "ws", "metadata", "a.log"), 0o755), os.WriteFile(filepath.Join(b.cfg.High, "ws", "metadata", "a.log", "x"), nil, 0o600))
+		}},
+		{name: "a manifest that cannot be read", actions: []string{"a"}, want: "x.csv", blocking: "metadata/manifest.json keeps an output from its place: read manifest", make: func(b *bench) error {
+			return errors.Join(os.MkdirAll(filepath.Join(b.cfg.High, "ws", "metadata"), 0o755), os.WriteFile(filepath.Join(b.cfg.High, "ws", "metadata", "manifest.json"), []byte("{"), 0o600))
+		}},
 		{name: "a link out of the other tier", actions: []string{"a"}, want: "x.csv/y.csv", blocking: "x.csv, which no action made", make: func(b *bench) error {
 			return errors.Join(os.MkdirAll(filepath.Join(b.cfg.Medium, "ws"), 0o755), os.Symlink("/tmp", filepath.Join(b.cfg.Medium, "ws", "x.csv")))
 		}},
@@ -172,6 +178,27 @@ func TestMessageNeverTakesAnOutputsPlace(t *testing.T) {
 	b.persist(t, storetest.NewJob("w2", "tables", "r4", medium, "t.csv"), map[string]string{"t.csv": bad})
 	b.persist(t, storetest.NewJob("w2", "texts", "r5", medium, "t.csv.txt"), map[string]string{"t.csv.txt": text})
 	b.wantTrees(t, "w2", map[string]string{"t.csv": bad, "t.csv.txt": text}, map[string]string{"t.csv.txt": text})
+}
+
+// A message gives way to an output that needs its name as a folder, of the same
+// job or of another; to ask for both must not stop the workspace.
+func TestMessageGivesWay(t *testing.T) {
+	t.Parallel()
+	const bad, good = "patient_id\n1\n", "x\n1\n"
+	b := newBench(t)
+	b.persist(t, storetest.NewJob("ws", "a", "r1", medium, "out/d", medium, "out/d.txt/f.csv"), map[string]string{"out/d": "1", "out/d.txt/f.csv": good})
+	b.wantTrees(t, "ws", map[string]string{"out/d": "1", "out/d.txt/f.csv": good}, map[string]string{"out/d.txt/f.csv": good})
+
+	// That one is withheld, too: its message needs the folder.
+	b.persist(t, storetest.NewJob("w2", "a", "r2", medium, "out/d", medium, "out/d.txt/f.csv"), map[string]string{"out/d": "1", "out/d.txt/f.csv": bad})
+	b.wantTrees(t, "w2", map[string]string{"out/d": "1", "out/d.txt/f.csv": bad},
+		map[string]string{"out/d.txt/f.csv.txt": readFile(t, filepath.Join(b.cfg.Medium, "w2", "out", "d.txt", "f.csv.txt"))})
+
+	// The message is an earlier job's.
+	b.persist(t, storetest.NewJob("w3", "a", "r3", medium, "out/d"), map[string]string{"out/d": "1"})
+	b.persist(t, storetest.NewJob("w3", "b", "r4", medium, "out/d.txt/f.csv"), map[string]string{"out/d.txt/f.csv": good})
+	b.wantTrees(t, "w3", map[string]string{"out/d": "1", "out/d.txt/f.csv": good}, map[string]string{"out/d.txt/f.csv": good})
+	b.wantClean(t)
 }
 
 // Two processes and many jobs of one workspace: every job is in the manifest.

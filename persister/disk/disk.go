@@ -22,7 +22,8 @@
 // An output may need a folder where the tier has a file, or the other way
 // round. The older output goes if it is of the same action, or of one that the
 // project no longer has. Anything else stays, and the new files are refused
-// before the commit. Links are never followed, in staging or in a tier.
+// before the commit, as they are if the plan could not be carried out to its end
+// for another reason. Links are never followed, in staging or in a tier.
 package disk
 
 import (

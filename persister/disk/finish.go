@@ -58,16 +58,20 @@ func (t *trees) manifest(workspace string) (*persister.Manifest, error) {
 		if tier == nil {
 			continue
 		}
-		data, err := tier.read(metadataDir+"/"+manifestFile, maxManifest)
-		if errors.Is(err, fs.ErrNotExist) {
+		const name = metadataDir + "/" + manifestFile
+		data, err := tier.read(name, maxManifest)
+		var bad *differs
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
 			continue
-		}
-		if err != nil {
+		case errors.As(blame(err), &bad):
+			return nil, &persister.Blocked{Path: name, Why: bad.how}
+		case err != nil:
 			return nil, fmt.Errorf("read the manifest of workspace %s: %w", workspace, err)
 		}
 		m, err := persister.ParseManifest(data)
 		if err != nil {
-			return nil, fmt.Errorf("workspace %s in %s: %w", workspace, tier.root.Name(), err)
+			return nil, &persister.Blocked{Path: name, Why: err.Error()} // it will not mend itself
 		}
 		m.Workspace = workspace
 		return m, nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +34,8 @@ type move struct {
 	Staged bool          `json:"staged,omitempty"` // From is in staging, not in the draft's folder
 	To     messages.Path `json:"to"`
 
-	// Of an output: how to know it again, if an earlier try has moved it.
+	// Of an output: how to know it again, if an earlier try has moved it. The time
+	// is as its file system keeps it, which may not have room for any.
 	Size *int64    `json:"size,omitempty"`
 	Time time.Time `json:"time,omitzero"`
 }
@@ -50,28 +50,22 @@ func (m move) was(st unix.Stat_t) bool {
 	return st.Size == *m.Size && (m.Time.IsZero() || age.Abs() <= 2*time.Second)
 }
 
-// check reports a plan that could not be done twice: it would remove what it
-// has put there.
-func (p *plan) check() error {
-	type place struct {
-		tree string
-		path messages.Path
+// output is the step that places output i in a tree.
+func (d *draft) output(i int, tree string, to messages.Path) (move, error) {
+	m := move{Tree: tree, From: messages.Path(highName(i)), To: to, Size: &d.files[i].Size}
+	from := d.dir
+	switch {
+	case tree == mediumTree:
+		m.From, from = messages.Path(mediumName(i)), d.medium
+	case d.staged[i]:
+		m.From, m.Staged, from = d.files[i].Path, true, d.from
 	}
-	placed := make(map[place]bool, len(p.Moves))
-	for _, m := range slices.Concat(p.Moves, p.Last) {
-		if placed[place{m.Tree, m.To}] {
-			return fmt.Errorf("the plan of %s places %s twice in the %s tree", p.Attempt, m.To, m.Tree)
-		}
-		placed[place{m.Tree, m.To}] = true
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(from.Fd()), string(m.From), &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return m, fmt.Errorf("look at the copy of %s: %w", d.files[i].Path, err)
 	}
-	for tree, removals := range map[string][]messages.Path{highTree: p.RemoveHigh, mediumTree: p.RemoveMedium} {
-		for _, gone := range removals {
-			if placed[place{tree, gone}] {
-				return fmt.Errorf("the plan of %s removes and places %s in the %s tree", p.Attempt, gone, tree)
-			}
-		}
-	}
-	return nil
+	m.Time = time.Unix(st.Mtim.Unix())
+	return m, nil
 }
 
 // Trees of a plan.
@@ -107,6 +101,9 @@ func (d *draft) writePlan(p *plan) error {
 	data, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("write the plan of %s: %w", d.at, err)
+	}
+	if len(data) > maxPlan {
+		return &persister.Blocked{Path: planFile, Why: fmt.Sprintf("it would have %d bytes; the limit is %d", len(data), maxPlan)}
 	}
 	return write(d.dir, planFile, Config{FileMode: 0o600, Owner: -1, Group: -1}, data)
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -162,9 +163,20 @@ func (d *draft) plan(p *persister.Publication, record []move) (*plan, error) {
 	if err := trees.check(d); err != nil {
 		return nil, err
 	}
+	var steps *plan
 	if p.Aside {
-		return d.planAside(p, record)
+		steps, err = d.planAside(p, record)
+	} else {
+		steps, err = d.planOutputs(p, record, trees)
 	}
+	if err == nil {
+		err = d.s.sound(steps, trees)
+	}
+	return steps, err
+}
+
+// planOutputs works out the steps that bring outputs into their workspace.
+func (d *draft) planOutputs(p *persister.Publication, record []move, trees *trees) (*plan, error) {
 	old, err := trees.manifest(d.at.Workspace)
 	if err != nil {
 		return nil, err
@@ -179,9 +191,9 @@ func (d *draft) plan(p *persister.Publication, record []move) (*plan, error) {
 	}
 	steps := &plan{Schema: planSchema, Attempt: d.at, RemoveHigh: arranged.RemoveHigh}
 	for i := range p.Outputs {
-		m := move{Tree: highTree, From: messages.Path(highName(i)), To: p.Outputs[i].Path, Size: &d.files[i].Size, Time: d.files[i].Time}
-		if d.staged[i] {
-			m.From, m.Staged = m.To, true
+		m, err := d.output(i, highTree, p.Outputs[i].Path)
+		if err != nil {
+			return nil, err
 		}
 		steps.Moves = append(steps.Moves, m)
 	}
@@ -194,7 +206,7 @@ func (d *draft) plan(p *persister.Publication, record []move) (*plan, error) {
 	if err := d.planLast(p, arranged, steps); err != nil {
 		return nil, err
 	}
-	return steps, steps.check()
+	return steps, nil
 }
 
 // planMedium adds the steps in the moderately sensitive tier.
@@ -209,19 +221,25 @@ func (d *draft) planMedium(p *persister.Publication, arranged *persister.Arrange
 		}
 	}
 	for i := range p.Outputs {
-		if p.Outputs[i].Shared() {
-			steps.Moves = append(steps.Moves, move{
-				Tree: mediumTree, From: messages.Path(mediumName(i)), To: p.Outputs[i].Path, Size: &d.files[i].Size, Time: d.files[i].Time,
-			})
+		if !p.Outputs[i].Shared() {
+			continue
 		}
-	}
-	for i, m := range arranged.Messages {
-		st, there, err := medium.lstat(m.Path)
+		m, err := d.output(i, mediumTree, p.Outputs[i].Path)
 		if err != nil {
 			return err
 		}
-		if len(m.Path) >= messages.MaxPath || len(path.Base(string(m.Path))) > 255 || there && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		steps.Moves = append(steps.Moves, m)
+	}
+	for i, m := range arranged.Messages {
+		if len(m.Path) >= messages.MaxPath {
 			continue // there is no room for a message; the manifest has the reason
+		}
+		inTheWay, err := medium.inTheWay([]messages.Path{m.Path})
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(inTheWay, func(p messages.Path) bool { return !slices.Contains(arranged.RemoveMedium, p) }) {
+			continue // likewise, as a folder has its name
 		}
 		name := "t" + strconv.Itoa(i)
 		if err := write(d.medium, name, d.cfgOf(d.medium), []byte(m.Text)); err != nil {
@@ -239,6 +257,9 @@ func (d *draft) planLast(p *persister.Publication, arranged *persister.Arrangeme
 	if err != nil {
 		return err
 	}
+	if len(data) > maxManifest {
+		return &persister.Blocked{Path: manifestFile, Why: fmt.Sprintf("it would have %d bytes; the limit is %d", len(data), maxManifest)}
+	}
 	if err := d.planLogs(p, steps); err != nil {
 		return err
 	}
@@ -255,6 +276,9 @@ func (d *draft) planLast(p *persister.Publication, arranged *persister.Arrangeme
 // planLogs adds the job's manifest, and the action's log in each tier.
 func (d *draft) planLogs(p *persister.Publication, steps *plan) error {
 	const jobManifest, actionLog = "job-manifest.json", "action.log"
+	if len(p.Manifest) > messages.MaxManifest {
+		return &persister.Blocked{Path: manifestFile, Why: fmt.Sprintf("the job's would have %d bytes; the limit is %d", len(p.Manifest), messages.MaxManifest)}
+	}
 	if err := write(d.dir, jobManifest, d.s.cfg, p.Manifest); err != nil {
 		return err
 	}

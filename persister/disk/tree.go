@@ -272,7 +272,7 @@ func (t *tree) read(name string, limit int64) ([]byte, error) {
 	}
 	defer f.Close()
 	if st.Size > limit {
-		return nil, fmt.Errorf("read %s: it has %d bytes, the limit is %d", f.Name(), st.Size, limit)
+		return nil, fmt.Errorf("read %s: %w", f.Name(), &differs{fmt.Sprintf("it has %d bytes; the limit is %d", st.Size, limit)})
 	}
 	data, err := io.ReadAll(io.LimitReader(f, limit))
 	if err != nil {
