@@ -98,6 +98,7 @@ func TestContent(t *testing.T) {
 	}{
 		{"times of a manifest", `{"outputs":{"a":{"timestamp":1.5,"size":3}}}`, `{"outputs":{"a":{"timestamp":2.5,"size":3}}}`, true},
 		{"a size in a manifest", `{"outputs":{"a":{"timestamp":1.5,"size":3}}}`, `{"outputs":{"a":{"timestamp":1.5,"size":4}}}`, false},
+		{"samples in a manifest", `{"outputs":{},"job_metrics":{}}`, `{"outputs":{},"job_metrics":{"cpu_mean":3}}`, true},
 		{"a line of a log doubled", "2026-01-01T00:00:00Z x\n", "2026-01-01T00:00:00Z x\n2026-01-01T00:00:01Z x\n", false},
 		{"a log's time", "2026-01-01T00:00:00Z x\ncreated_at: 1\n", "2026-01-02T01:00:00.123Z x\ncreated_at: 2\n", true},
 		{"a large file", strings.Repeat("a", 5000), strings.Repeat("a", 4999) + "b", false},

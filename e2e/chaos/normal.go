@@ -26,6 +26,8 @@ import (
 //   - digests of what has one of these in it: a job's manifest, a log;
 //   - the worker that ran it, and the engine's record of its container, which is full
 //     of times and ids;
+//   - what a container used, of which there are samples only if it ran for ten
+//     seconds: on a machine that is busy, any may;
 //   - everything of the racy workspace, where either end is right. What must
 //     hold there is that a job has all of its files or none.
 //
@@ -33,7 +35,7 @@ import (
 
 // dropped are the fields of JSON documents that have one of these in them.
 var dropped = map[string]bool{
-	"timestamp": true, "timestamp_ns": true, "created_at": true, "completed_at": true, "at": true, "attempt": true, "task_id": true, "worker": true, "container_metadata": true,
+	"timestamp": true, "timestamp_ns": true, "created_at": true, "completed_at": true, "at": true, "attempt": true, "task_id": true, "worker": true, "container_metadata": true, "job_metrics": true,
 }
 
 var (
