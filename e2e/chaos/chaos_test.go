@@ -60,6 +60,30 @@ func TestToldOnce(t *testing.T) {
 	}
 }
 
+// TestToll: what strikes a worker, its engine or a server may cost attempts, and
+// nothing else.
+func TestToll(t *testing.T) {
+	f := &fleet{dir: t.TempDir(), struck: map[string]int{}}
+	for _, name := range []string{"worker-0", "worker-2", "planner-1", "persister-0", "nats-1"} {
+		f.strikes(name)
+	}
+	for at, text := range map[string]string{
+		"worker-0.faults/worker.after-take.hit": "1 die\n2 cut\n", "worker-1.faults/worker.after-take.hit": "3 die\n", "planner-0.faults/planner.after-lead.hit": "4 die\n",
+	} {
+		path := f.path("logs", at)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := f.toll()
+	if want := slots * (2 + 3 + 1); got.mostLost() != want || got.names != 2 {
+		t.Errorf("%d attempts can be lost to %s, want %d and 2 fault points", got.mostLost(), got, want)
+	}
+}
+
 // TestStudies: a study's ends do not depend on who comes first.
 func TestStudies(t *testing.T) {
 	kinds, ends := map[string]bool{}, map[messages.Code]bool{}

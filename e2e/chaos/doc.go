@@ -9,13 +9,20 @@
 // NATS servers with the configuration of deploy/, two planners, three workers
 // and two persisters of one backend, real containers and real files. Each
 // service reaches the servers over a link that can be cut or stalled. At fault
-// points it dies, loses its connection, or hangs until it is killed.
+// points it dies, loses its connection, or hangs until it is killed. Each tier is
+// a small file system of its own, where this user may mount, and is filled to
+// its last byte for seconds.
+//
+// Two faults are left out, as they change the right end of a job: staging that is
+// full under an action that writes, and an image that is gone. Both are the
+// action's own failure: see docs/reliability.md.
 //
 // After the storm everything is healed, and then must hold:
 //
 //   - each job has one final outcome, the one that its study says, told by one
 //     message, which may come twice;
-//   - no more attempts were lost than the slots that the faults can have struck;
+//   - no more attempts were lost than there are slots of workers that faults
+//     struck: what strikes a planner, a persister or a tier costs none;
 //   - the tiers and their manifests are byte for byte those of the calm run,
 //     but for what normal.go lists;
 //   - no staging, container, mount, journal entry or message is left, nothing

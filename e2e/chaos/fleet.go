@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,6 +46,13 @@ type fleet struct {
 	all     []*service
 	conn    *jetstream.Conn
 	calm    atomic.Bool // no fault points from now on
+
+	tierSize int64         // bytes
+	mounted  []string      // tiers
+	filling  [2]sync.Mutex // held by the fault that is at work on a tier
+
+	struckMu sync.Mutex
+	struck   map[string]int // blows, by kind of process
 }
 
 // A service is a planner, a worker or a persister, with its links.
@@ -71,6 +79,9 @@ func (f *fleet) path(names ...string) string {
 // up starts the servers, provisions them, and starts the services.
 func (f *fleet) up(ctx context.Context) error {
 	if err := os.MkdirAll(f.path("logs"), 0o755); err != nil {
+		return err
+	}
+	if err := f.mountTiers(); err != nil {
 		return err
 	}
 	if err := f.serve(); err != nil {
@@ -250,7 +261,7 @@ func (f *fleet) down() error {
 	for _, s := range f.servers {
 		end(s)
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, f.unmountTiers())...)
 }
 
 // freePorts returns addresses that nothing listens on.

@@ -84,7 +84,7 @@ func (o options) run(ctx context.Context) (err error) {
 		repos[s.workspace] = messages.Source{Repo: repo, Branch: "main", Commit: commit}
 	}
 	play := func(name string, list []blow) (*ending, error) {
-		f := &fleet{dir: filepath.Join(dir, name), bin: o.bin, prefix: prefix, log: newLog(os.Stdout, name), seed: o.seed}
+		f := &fleet{dir: filepath.Join(dir, name), bin: o.bin, prefix: prefix, log: newLog(os.Stdout, name), seed: o.seed, struck: map[string]int{}, tierSize: int64(256+4*o.jobs) << 20}
 		if len(list) > 0 {
 			f.chance = o.chance
 		}
@@ -134,16 +134,14 @@ func (f *fleet) play(ctx context.Context, studies []*study, repos map[string]mes
 	spread := time.Duration(0)
 	work, cancel := context.WithCancel(ctx)
 	defer cancel()
-	raged, struck := make(chan struct{}), 0
+	raged := make(chan struct{})
 	go func() {
 		defer close(raged)
 		if len(blows) > 0 {
 			pause(work, 3*time.Second) // for the first jobs to begin
-			n := f.rage(work, blows)
+			f.rage(work, blows)
 			f.heal()
-			points, hits := f.points()
-			struck = n + hits
-			f.log.say("the storm is over after %d faults, and %d at %d different fault points", n, hits, points)
+			f.log.say("the storm is over; it struck %s", f.toll())
 		}
 	}()
 	if len(blows) > 0 {
@@ -159,7 +157,7 @@ func (f *fleet) play(ctx context.Context, studies []*study, repos map[string]mes
 	if err := f.settled(ctx); err != nil {
 		return nil, err
 	}
-	if err := d.right(ctx, studies, struck); err != nil {
+	if err := d.right(ctx, studies, f.toll()); err != nil {
 		return nil, err
 	}
 	return f.read(ctx, d, studies)

@@ -13,9 +13,8 @@ import (
 )
 
 // right reports every job that has not the one end that its study says, and
-// more lost attempts than the faults that struck can have cost: each strikes one
-// worker's slots at most.
-func (d *desk) right(ctx context.Context, studies []*study, struck int) error {
+// more lost attempts than what struck can have cost.
+func (d *desk) right(ctx context.Context, studies []*study, struck toll) error {
 	var errs []error
 	want := map[messages.JobID]bool{}
 	doubled := 0
@@ -35,21 +34,38 @@ func (d *desk) right(ctx context.Context, studies []*study, struck int) error {
 			}
 		}
 	}
-	attempts, lost := 0, 0
+	attempts, lost, most, why := 0, 0, 0, map[string]int{}
 	err := d.fleet.conn.JobsRegister().All(ctx, backend+".*.*", func(e messages.Entry[messages.Job]) {
 		if e.Value != nil {
 			attempts += e.Value.Attempt
 			lost += len(e.Value.Lost)
+			most = max(most, len(e.Value.Lost))
+			for _, l := range e.Value.Lost {
+				why[cause(l)]++
+			}
 			if !want[e.Value.ID] {
 				errs = append(errs, fmt.Errorf("job %s of action %s in %s was never asked for", e.Value.ID, e.Value.Action, e.Value.Workspace))
 			}
 		}
 	})
-	d.fleet.log.say("%d jobs, %d attempts of which %d were lost, %d outcomes told again", len(want), attempts, lost, doubled)
-	if struck > 0 && lost > slots*struck { // a calm fleet may lose one, too, on a machine that is busy for seconds
-		errs = append(errs, fmt.Errorf("%d attempts were lost to %d faults", lost, struck))
+	bound := struck.mostLost()
+	d.fleet.log.say("%d jobs, %d attempts of which %d were lost (at most %d can be), %d by one job; %d outcomes told again", len(want), attempts, lost, bound, most, doubled)
+	for _, cause := range slices.Sorted(maps.Keys(why)) {
+		d.fleet.log.say("%d lost: %s", why[cause], cause)
+	}
+	if bound > 0 && lost > bound { // a calm fleet may lose one, too, on a machine that is busy for seconds
+		errs = append(errs, fmt.Errorf("%d attempts were lost, and at most %d can be: the storm struck %s", lost, bound, struck))
 	}
 	return errors.Join(append(errs, err)...)
+}
+
+// cause is why an attempt was lost, without what differs from one to the next.
+func cause(l messages.Loss) string {
+	text, _, _ := strings.Cut(l.Reason, ": ")
+	if l.Worker != "" {
+		text = strings.ReplaceAll(text, l.Worker, "W")
+	}
+	return text
 }
 
 func (d *desk) rightJob(ctx context.Context, s *study, q *request, a *action, id messages.JobID) error {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,7 +104,7 @@ func (f *fleet) filesLeft() error {
 	}
 	defer mounts.Close()
 	for lines := bufio.NewScanner(mounts); lines.Scan(); {
-		if strings.Contains(lines.Text(), f.dir) {
+		if fields := strings.Fields(lines.Text()); strings.Contains(lines.Text(), f.dir) && !slices.Contains(f.mounted, fields[1]) {
 			errs = append(errs, fmt.Errorf("a mount is left: %s", lines.Text()))
 		}
 	}

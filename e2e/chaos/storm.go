@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -36,6 +34,7 @@ const (
 	leader  = "kill -9 both planners, with"
 	engine  = "take the engine away from"
 	hanging = "have the engine not answer"
+	full    = "fill the tier"
 )
 
 // drawStorm draws faults for a time: one every second and a half or so.
@@ -59,6 +58,7 @@ func drawStorm(r *rand.Rand, length time.Duration) []blow {
 		{leader, 1, 0, 2 * time.Second},
 		{engine, 2, time.Second, 12 * time.Second},
 		{hanging, 2, time.Second, 3 * engineTimeout},
+		{full, 2, time.Second, 10 * time.Second},
 	}
 	sum := 0
 	for _, k := range kinds {
@@ -114,18 +114,16 @@ func drawFault(r *rand.Rand) string {
 
 // rage does the blows at their times. A target that one is at work on already
 // is spared another.
-func (f *fleet) rage(ctx context.Context, list []blow) int {
+func (f *fleet) rage(ctx context.Context, list []blow) {
 	var all sync.WaitGroup
 	defer all.Wait()
-	began, done := time.Now(), 0
+	began := time.Now()
 	for _, b := range list {
 		if !pause(ctx, b.at-time.Since(began)) {
-			return done
+			return
 		}
-		done++
 		all.Go(func() { f.strike(ctx, b) })
 	}
-	return done
 }
 
 func (f *fleet) strike(ctx context.Context, b blow) {
@@ -152,6 +150,8 @@ func (f *fleet) strike(ctx context.Context, b blow) {
 	case engine, hanging:
 		list := f.engines()
 		f.strikeEngine(ctx, list[b.whom%len(list)], b)
+	case full:
+		f.strikeTier(ctx, b)
 	case leader:
 		for _, s := range f.all {
 			if s.args[0] == "planner" {
@@ -168,6 +168,7 @@ func (f *fleet) onto(p *process, b blow, do func()) {
 		return
 	}
 	defer p.busy.Unlock()
+	f.strikes(p.name)
 	f.log.say("%s %s, %.1f s", b.kind, p.name, b.hold.Seconds())
 	do()
 }
@@ -200,6 +201,7 @@ func (f *fleet) strikeEngine(ctx context.Context, s *service, b blow) {
 		return
 	}
 	defer s.engine.busy.Unlock()
+	f.strikes(s.name) // an attempt of each of its slots, at most: then it takes nothing
 	f.log.say("%s %s, %.1f s", b.kind, s.name, b.hold.Seconds())
 	if b.kind == engine {
 		s.engine.cut()
@@ -220,18 +222,6 @@ func frozen(ctx context.Context, p *process, d time.Duration) {
 // patience is how long a process may take to end after SIGTERM, on a machine
 // that is slow: one that does not end at all is the fault.
 const patience = 2 * time.Minute
-
-// points counts the fault points at which something happened, and how often.
-func (f *fleet) points() (different, hits int) {
-	points := map[string]bool{}
-	notes, _ := filepath.Glob(f.path("logs", "*.faults", "*.hit")) // none if that fails
-	for _, note := range notes {
-		points[filepath.Base(note)] = true
-		text, _ := os.ReadFile(note)
-		hits += strings.Count(string(text), "\n")
-	}
-	return len(points), hits
-}
 
 // heal ends the storm: each service starts afresh, without fault points.
 func (f *fleet) heal() {
