@@ -231,6 +231,28 @@ func TestParkedMessagesBlockNothing(t *testing.T) {
 	}
 }
 
+// TestGivenBackBlocksNothing: files messages that are given back again and again
+// keep none behind them from a persister, however many they are.
+func TestGivenBackBlocksNothing(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	q := f.filesQueue(jetstream.Retrying(time.Hour, time.Hour))
+	const stuck = 100
+	if n := f.consumer(t, jetstream.Files, jetstream.PersisterConsumer("test")).Config.MaxAckPending; n != -1 {
+		t.Errorf("max_ack_pending is %d, want none", n)
+	}
+	for n := range stuck {
+		publish(t, f.Conn, files(n))
+		if err := next(t, q).Settle(t.Context(), errors.New("not yet")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(t, f.Conn, files(stuck))
+	if d := next(t, q); d.Subject != files(stuck).Subject() {
+		t.Errorf("got %s, want the one that was not given back", d.Subject)
+	}
+}
+
 // TestInOrder: messages with one key are handled one after another as they came,
 // others at the same time.
 func TestInOrder(t *testing.T) {

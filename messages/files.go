@@ -87,6 +87,8 @@ func (f *Files) Validate() error {
 	var p Problems
 	p.add(checkAttempt(f.Backend, f.Workspace, f.Job, f.Attempt))
 	p.add(CheckWorker(f.Worker))
+	p.add(checkTime("started_at", f.Started))
+	p.add(checkTime("finished_at", f.Finished))
 	if f.Listing.Count < 0 || f.Listing.Count > MaxListed || f.Listing.Bytes < 0 {
 		p.addf("a listing of %d files is out of bounds", f.Listing.Count)
 	}
@@ -103,6 +105,15 @@ func (f *Files) Validate() error {
 		p.addf("given has %d entries; the limit is %d", len(f.Given), MaxGiven)
 	}
 	return p.Err()
+}
+
+// checkTime reports a time that cannot be told in nanoseconds since 1970, or not
+// as JSON in another zone. The zero time is none.
+func checkTime(name string, at time.Time) error {
+	if year := at.UTC().Year(); !at.IsZero() && (year < 1970 || year > 2261) {
+		return Problems{name + " is not a time between 1970 and 2261"}
+	}
+	return nil
 }
 
 // Check reports why an entry of a listing cannot be one.

@@ -31,17 +31,12 @@ func (p *Persister) handle(ctx context.Context, d *messages.Delivery) error {
 	}
 	fault.At("persister.after-take")
 	err = a.decide(ctx, event)
-	if errors.Is(err, ErrWorkspace) {
-		if event.Verdict == "" {
-			event.Verdict = messages.Unusable
-		}
-		event.Reason, err = err.Error(), nil
-	}
-	if err != nil {
+	p.stuck.tried(a.at.Workspace, err, event.Verdict, p.Now())
+	if err = a.enough(ctx, event, err); err != nil {
 		return fmt.Errorf("persist %s: %w", a.at, err)
 	}
 	fault.At("persister.before-verdict")
-	event.At = p.Now().UTC()
+	event.At, event.Reason = p.Now().UTC(), clip(event.Reason)
 	// One answer for each files message: a worker that asks again, as it missed
 	// the answer, gets another.
 	id := fmt.Sprintf("verdict/%s/%d/%d", event.Job, event.Attempt, d.At.UnixNano())
@@ -141,6 +136,9 @@ func (a *attempt) keep(ctx context.Context, reason string) error {
 
 // persist makes the attempt's files the job's, if it is the first to commit.
 func (a *attempt) persist(ctx context.Context, event *messages.PersisterEvent) error {
+	if err := a.stuck.wait(a.at.Workspace, a.Now()); err != nil && a.commit == nil {
+		return err
+	}
 	draft, err := a.Store.Begin(ctx, a.at)
 	if err != nil {
 		return err

@@ -29,6 +29,7 @@ type Persister struct {
 	Ports
 	log      zerolog.Logger
 	projects projects
+	stuck    stuck
 }
 
 // New returns a service that does nothing until Run.
@@ -84,7 +85,7 @@ func (p *Persister) commit(ctx context.Context, job messages.JobID) (*messages.C
 	case errors.Is(err, messages.ErrNotFound):
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("read commit of %s: %w", job, err)
+		return nil, registerError{fmt.Errorf("read commit of %s: %w", job, err)}
 	}
 	return entry.Value, nil
 }

@@ -171,7 +171,7 @@ func (a *attempt) create(ctx context.Context, manifest string, result *messages.
 	_, err := a.Commits.Create(ctx, messages.CommitKey(a.cfg.Backend, a.at.Job), commit)
 	if !errors.Is(err, messages.ErrConflict) {
 		if err != nil {
-			return fmt.Errorf("create commit: %w", err)
+			return registerError{fmt.Errorf("create commit: %w", err)}
 		}
 		return nil
 	}
@@ -201,7 +201,7 @@ func (a *attempt) actions(ctx context.Context) ([]string, error) {
 	case errors.Is(err, messages.ErrNotFound), err == nil && entry.Value == nil:
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("read plan of request %s: %w", a.job.Request, err)
+		return nil, registerError{fmt.Errorf("read plan of request %s: %w", a.job.Request, err)}
 	}
 	a.projects.put(key, entry.Value.Actions)
 	return entry.Value.Actions, nil

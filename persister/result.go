@@ -13,13 +13,13 @@ import (
 // of the job's record, which must fit into a message with all the rest.
 const maxResult = 128 << 10
 
-// maxReason bounds a worker's sentence, in bytes.
+// maxReason bounds a sentence of a worker, or of an error, in bytes.
 const maxReason = 1000
 
 // newResult fills a Result, within its bounds.
 func newResult(f *messages.Files, m Matching, outputs []Output) *messages.Result {
 	r := &messages.Result{
-		ExitCode: f.ExitCode, OOMKilled: f.OOMKilled, TimedOut: f.TimedOut, Reason: f.Reason[:min(len(f.Reason), maxReason)], Started: f.Started, Finished: f.Finished,
+		ExitCode: f.ExitCode, OOMKilled: f.OOMKilled, TimedOut: f.TimedOut, Reason: clip(f.Reason), Started: f.Started, Finished: f.Finished,
 		Worker: f.Worker, ImageDigest: f.ImageDigest, Files: len(outputs), LogBytes: f.Log.Bytes, Metrics: f.Metrics,
 		Unmatched: slices.Clone(head(m.Unmatched, messages.MaxResultPatterns)), // fit changes them
 		Leftover:  head(m.Leftover, messages.MaxResultFiles), Leftovers: len(m.Leftover),
@@ -73,3 +73,11 @@ func size(r *messages.Result) int {
 }
 
 func head[T any](list []T, limit int) []T { return list[:min(len(list), limit):min(len(list), limit)] }
+
+// clip bounds a sentence.
+func clip(s string) string {
+	if len(s) <= maxReason {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxReason], "") + "…"
+}

@@ -31,6 +31,10 @@ type Committed func(ctx context.Context, job messages.JobID) (int, error)
 // ErrBusy is wrapped when another process works on the same attempt.
 var ErrBusy = errors.New("another process works on this attempt")
 
+// ErrUnfinished is wrapped when a change that has its commit cannot be finished
+// for now. Nothing else can change its workspace before it is.
+var ErrUnfinished = errors.New("a committed change of the workspace cannot be finished yet")
+
 // ErrWorkspace is wrapped when a workspace's name is one that the store cannot
 // keep apart from what is its own.
 var ErrWorkspace = errors.New("the workspace cannot have this name here")

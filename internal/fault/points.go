@@ -62,7 +62,7 @@ var Points = []Point{
 	{"persister.after-share", "persister/disk.draft.share", "The copies for the other tier are made, too. They have temporary names, and the next process drops them."},
 	{"persister.before-commit", "persister/disk.draft.publish", "Everything is durable, and the attempt has not won: it must not become visible. Without the commit the next process drops it."},
 	{"persister.after-commit", "persister/disk.draft.publish", "The attempt has won, and nothing is visible: a job would have succeeded without files. The plan lies beside the copies, and the next process carries it out."},
-	{"persister.after-journal", "persister/disk.draft.publish", "The plan is in the journal, and no step is done. The next process does them before anything else in the workspace."},
+	{"persister.after-journal", "persister/disk.Store.carryOut", "The plan is in the journal, and no step is done. The next process does them before anything else in the workspace."},
 	{"persister.between-removals", "persister/disk.Store.apply", "Old files are gone and the new ones are not there: half of a result would be visible. Each step can be done again."},
 	{"persister.between-renames", "persister/disk.Store.apply", "Some files are visible and the others are not. Each step can be done again."},
 	{"persister.before-manifest", "persister/disk.Store.apply", "All files are visible, and the manifest speaks of the old ones. It comes last, as another step that can be done again."},

@@ -88,8 +88,9 @@ func (d *draft) open() (err error) {
 	if err == nil {
 		d.from, err = openAt(d.base, stagedFiles, folder, way)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // Copy and Open will say so
+	var bad *differs
+	if errors.As(blame(err), &bad) {
+		return nil // Copy and Open will say that it is missing
 	}
 	return err
 }

@@ -67,7 +67,7 @@ func fillChild() error {
 	cfg := crashConfig(root, crashKind{})
 	j := storetest.NewJob("ws", "a", "r1", high, "h.csv", medium, "m.txt")
 	files := map[string]string{"h.csv": "1", "m.txt": strings.Repeat("x", 2<<20)}
-	err := handle(root, cfg, j, files, 1, true)
+	err := handle(root, cfg, j, files, 1000, true) // however often it was tried
 	if !errors.Is(err, disk.ErrFull) || !strings.Contains(err.Error(), small) || !strings.Contains(err.Error(), "MiB") {
 		return fmt.Errorf("full: got %w, want the file system and its room", err)
 	}

@@ -75,11 +75,7 @@ func (d *draft) publish(ctx context.Context, p *persister.Publication, record []
 		return err
 	}
 	d.s.fault("persister.after-commit")
-	if err := d.s.bind(d.name); err != nil {
-		return err
-	}
-	d.s.fault("persister.after-journal")
-	return d.s.finish(d.name, steps)
+	return d.s.carryOut(d.name, steps)
 }
 
 // share copies the outputs that the moderately sensitive tier gets too.

@@ -111,7 +111,7 @@ func (s *Store) finishOpen(ctx context.Context, workspace string, committed pers
 			continue
 		}
 		if err := s.finishEntry(name); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", persister.ErrUnfinished, err)
 		}
 	}
 	for _, dir := range []*os.File{s.tmp, s.medium} {
@@ -179,12 +179,22 @@ func (s *Store) settleLocked(ctx context.Context, name string, committed persist
 		return s.drop(name) // what could not be read of its plan does not matter
 	}
 	if err != nil {
-		return fmt.Errorf("settle %s, which has its job's commit: %w", name, err)
+		return fmt.Errorf("%w: read the plan of %s, which has its job's commit: %w", persister.ErrUnfinished, name, err)
 	}
-	if err := s.bind(name); err != nil {
-		return err
+	return s.carryOut(name, p)
+}
+
+// carryOut does what follows a commit.
+func (s *Store) carryOut(name string, p *plan) error {
+	err := s.bind(name)
+	if err == nil {
+		s.fault("persister.after-journal")
+		err = s.finish(name, p)
 	}
-	return s.finish(name, p)
+	if err != nil {
+		return fmt.Errorf("%w: %w", persister.ErrUnfinished, err)
+	}
+	return nil
 }
 
 // parseDraftName undoes draftName, but for the workspace.
