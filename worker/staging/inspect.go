@@ -1,6 +1,7 @@
 package staging
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,8 +94,9 @@ func (a *Area) look(ctx context.Context, w *Workspace, root *os.File) (found []s
 }
 
 // Used returns the bytes that an attempt has written so far, and stops counting
-// above a limit. A messages.Failure says that the action has done what will not
-// be listed.
+// above a limit: who is above it cannot keep that from being said by what it
+// locks away or changes meanwhile. A messages.Failure says that the action has
+// done what will not be listed.
 func (a *Area) Used(ctx context.Context, w *Workspace, limit int64) (int64, error) {
 	root, err := openDir(w.files)
 	if err != nil {
@@ -103,13 +105,23 @@ func (a *Area) Used(ctx context.Context, w *Workspace, limit int64) (int64, erro
 	defer root.Close()
 	enough := errors.New("enough")
 	used := -w.given
-	err = walk(ctx, root, func(_ messages.Path, st *unix.Stat_t) error {
+	var passed error // what could not be looked into
+	err = walkPast(ctx, root, func(path messages.Path, st *unix.Stat_t) error {
 		if used += st.Blocks * 512; used > limit {
 			return enough
 		}
-		return nil
+		return unlock(root, path, st)
+	}, func(err error) error {
+		var at *os.PathError
+		if errors.As(err, &at) || errors.Is(err, ErrChanging) {
+			passed, err = err, nil
+		}
+		return err
 	})
-	if err != nil && !errors.Is(err, enough) {
+	if errors.Is(err, enough) {
+		return used, nil
+	}
+	if err = cmp.Or(err, passed); err != nil {
 		return max(used, 0), fmt.Errorf("measure staging: %w", err)
 	}
 	return max(used, 0), nil

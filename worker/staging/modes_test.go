@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -198,6 +199,47 @@ func TestOwnLockedFiles(t *testing.T) {
 	if got := s.listed(t, w); got["dir/sub/x"] != "x" || got["y"] != "y" || len(got) != 2 {
 		t.Errorf("listed = %v, want both files", got)
 	}
+}
+
+// TestUsedOwnLockedFiles: an action that runs as the worker's user and locks
+// folders away, or keeps on doing so, does not escape its limit.
+func TestUsedOwnLockedFiles(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("SLUICE_TEST_CHILD") == "" && os.Geteuid() == 0 {
+		asChild(t, "TestUsedOwnLockedFiles")
+		return
+	}
+	s := newSite(t, true, tree{"code": "c"})
+	w := s.prepare(t, newAction())
+	at := func(name string) string { return filepath.Join(w.Mount, name) }
+	do(t, os.Mkdir(at("z"), 0o755), os.WriteFile(at("z/x"), make([]byte, 3<<20), 0o644), os.Chmod(at("z"), 0))
+	if used, err := s.Used(t.Context(), w, 1<<20); err != nil || used <= 1<<20 {
+		t.Errorf("Used = %d, %v with a locked folder, want more than the limit", used, err)
+	}
+
+	var toggling sync.WaitGroup
+	done := make(chan struct{})
+	for n := range 50 {
+		do(t, os.Mkdir(at(fmt.Sprintf("d%d", n)), 0o755))
+	}
+	toggling.Go(func() {
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				return
+			default:
+				_ = os.Chmod(at(fmt.Sprintf("d%d", n%50)), 0)
+			}
+		}
+	})
+	for range 20 {
+		if used, err := s.Used(t.Context(), w, 2<<20); err != nil || used <= 2<<20 {
+			t.Errorf("Used = %d, %v while folders are locked, want more than the limit", used, err)
+			break
+		}
+	}
+	close(done)
+	toggling.Wait()
 }
 
 // asChild runs a test of this program again as another user.

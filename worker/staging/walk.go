@@ -22,17 +22,22 @@ func openDir(path string) (*os.File, error) {
 // through descriptors: no link can lead it astray. What goes away meanwhile is
 // passed over. A messages.Failure says that something lies too deep.
 func walk(ctx context.Context, root *os.File, visit func(messages.Path, *unix.Stat_t) error) error {
-	return walkDir(ctx, root, "", 0, visit)
+	return walkPast(ctx, root, visit, func(err error) error { return err })
 }
 
-func walkDir(ctx context.Context, dir *os.File, prefix messages.Path, depth int, visit func(messages.Path, *unix.Stat_t) error) error {
+// walkPast goes on past an entry that fails, if past makes nil of its error.
+func walkPast(ctx context.Context, root *os.File, visit func(messages.Path, *unix.Stat_t) error, past func(error) error) error {
+	return walkDir(ctx, root, "", 0, visit, past)
+}
+
+func walkDir(ctx context.Context, dir *os.File, prefix messages.Path, depth int, visit func(messages.Path, *unix.Stat_t) error, past func(error) error) error {
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		names, err := dir.Readdirnames(1024)
 		for _, name := range names {
-			if err := walkEntry(ctx, dir, name, prefix, depth, visit); err != nil {
+			if err := walkEntry(ctx, dir, name, prefix, depth, visit, past); err != nil && past(err) != nil {
 				return err
 			}
 		}
@@ -45,7 +50,7 @@ func walkDir(ctx context.Context, dir *os.File, prefix messages.Path, depth int,
 	}
 }
 
-func walkEntry(ctx context.Context, dir *os.File, name string, prefix messages.Path, depth int, visit func(messages.Path, *unix.Stat_t) error) error {
+func walkEntry(ctx context.Context, dir *os.File, name string, prefix messages.Path, depth int, visit func(messages.Path, *unix.Stat_t) error, past func(error) error) error {
 	path := messages.Path(name)
 	if prefix != "" {
 		path = prefix + "/" + path
@@ -75,7 +80,7 @@ func walkEntry(ctx context.Context, dir *os.File, name string, prefix messages.P
 		return &os.PathError{Op: "look into", Path: path.String(), Err: err}
 	}
 	defer sub.Close()
-	return walkDir(ctx, sub, path, depth+1, visit)
+	return walkDir(ctx, sub, path, depth+1, visit, past)
 }
 
 // kindOf tells what an entry is; "" is a folder.
