@@ -1,11 +1,14 @@
 package worker
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -51,7 +54,7 @@ func bootID() string {
 	return strings.TrimSpace(string(id))
 }
 
-// A journal is a folder with a file an attempt.
+// A journal is a folder with a file an attempt, and in it a line a phase.
 type journal struct {
 	dir    string
 	failed *atomic.Bool // the newest write: see check
@@ -88,11 +91,11 @@ func (j journal) lock() (unlock func() error, err error) {
 	return f.Close, nil
 }
 
-// write keeps an entry: under a temporary name, then renamed. A process that is
-// killed finds it again without more. It is synced only when there is something
-// that a restart of the machine leaves: an attempt whose files are listed. One
-// that was on its way is run again, and an entry of one that is broken then is
-// no loss: see read.
+// write keeps an entry: as a line of its own behind the attempt's earlier ones.
+// A process that is killed finds it again without more. It is synced only when
+// there is something that a restart of the machine leaves: an attempt whose
+// files are listed. One that was on its way is run again, and an entry of one
+// that is broken then is no loss: see read.
 func (j journal) write(e *entry) error {
 	data, err := json.Marshal(e)
 	if err == nil {
@@ -105,25 +108,39 @@ func (j journal) write(e *entry) error {
 	return nil
 }
 
-// put writes a file that is there whole or not at all.
+// put adds a line to a file, whole or not at all: the first under a temporary
+// name, then renamed; the others each in one write, and not behind what a killed
+// process wrote half of a line.
 func (j journal) put(path string, data []byte, synced bool) error {
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o600)
+	first := errors.Is(err, os.ErrNotExist)
+	if first {
+		f, err = os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	}
 	if err != nil {
 		return err
 	}
-	if _, err = f.Write(data); err == nil && synced {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = f.Write(slices.Concat([]byte("\n"), data, []byte("\n")))
+	}
+	if err == nil && synced {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err == nil {
+	if err != nil {
+		err = errors.Join(err, f.Truncate(size)) // room on a full disk
+	}
+	err = errors.Join(err, f.Close())
+	if first && err == nil {
 		err = os.Rename(path+".new", path)
 	}
-	if err != nil {
-		return errors.Join(err, os.Remove(path+".new")) // room on a full disk
-	}
-	if synced {
+	switch {
+	case first && err != nil:
+		return errors.Join(err, os.Remove(path+".new"))
+	case err == nil && synced:
 		return syncDir(j.dir)
 	}
-	return nil
+	return err
 }
 
 // check reports whether the journal can be written again after it could not: a
@@ -170,18 +187,14 @@ func (j journal) read(lost func(path string, err error)) ([]*entry, error) {
 	for _, n := range names {
 		path := filepath.Join(j.dir, n.Name())
 		if !strings.HasSuffix(n.Name(), ".json") {
-			_ = os.Remove(path) // a half-written one: the old, if any, still stands
+			_ = os.Remove(path) // a half-written one, which nothing was done about
 			continue
 		}
 		data, err := os.ReadFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("read journal: %w", err)
 		}
-		e := &entry{}
-		err = json.Unmarshal(data, e)
-		if err == nil {
-			err = e.check()
-		}
+		e, err := newest(data)
 		if err != nil && restarted {
 			lost(path, err)
 			if err := os.Remove(path); err != nil {
@@ -200,6 +213,23 @@ func (j journal) read(lost func(path string, err error)) ([]*entry, error) {
 		}
 	}
 	return entries, nil
+}
+
+// newest reads the last whole line of an attempt's: what follows it is half of
+// one that a process was killed over.
+func newest(lines []byte) (*entry, error) {
+	for lines = bytes.TrimSpace(lines); ; {
+		end := bytes.LastIndexByte(lines, '\n')
+		e := &entry{}
+		err := json.Unmarshal(lines[end+1:], e)
+		if err == nil {
+			return e, e.check()
+		}
+		if end < 0 {
+			return nil, err
+		}
+		lines = bytes.TrimSpace(lines[:end])
+	}
 }
 
 func (e *entry) check() error {

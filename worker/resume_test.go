@@ -133,7 +133,7 @@ func TestRestart(t *testing.T) {
 		{name: "started, machine restarted", want: messages.StageErrored, why: "machine",
 			until: func(w *world, a *messages.Action) { w.run(a) },
 			gone: func(w *world, a *messages.Action) {
-				w.editJournal(a, func(s string) string { return strings.Replace(s, `"boot":"`, `"boot":"another`, 1) })
+				w.editJournal(a, func(s string) string { return strings.Replace(s, `"boot":"`, `"boot":"another`, -1) })
 			}},
 		{name: "started, cancelled meanwhile", want: messages.StageStopped,
 			until: func(w *world, a *messages.Action) { w.run(a) },
