@@ -102,12 +102,15 @@ func copyFile(from, to string) (err error) {
 }
 
 // copyAll fills files with the code and the inputs, and notes what lies there.
-func (a *Area) copyAll(ctx context.Context, w *Workspace, code, inputs string) error {
-	if err := copyTree(ctx, code, w.files, nil); err != nil {
+func (a *Area) copyAll(ctx context.Context, w *Workspace, layers []string) error {
+	code := len(layers) - 1
+	if err := copyTree(ctx, layers[code], w.files, nil); err != nil {
 		return fmt.Errorf("copy the code: %w", err)
 	}
-	if err := merge(inputs, w.files); err != nil {
-		return fmt.Errorf("lay the inputs: %w", err)
+	for _, inputs := range layers[:code] {
+		if err := merge(inputs, w.files); err != nil {
+			return fmt.Errorf("lay the inputs: %w", err)
+		}
 	}
 	if err := a.finishTree(w.files, nil); err != nil {
 		return err

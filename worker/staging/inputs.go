@@ -19,8 +19,8 @@ import (
 // highly sensitive tier. What is missing or not as its job's manifest says is
 // our fault, never the study's.
 func (a *Area) layInputs(ctx context.Context, action *messages.Action, dir string, w *Workspace) error {
-	if len(action.Inputs) == 0 {
-		return nil
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return fmt.Errorf("make staging: %w", err)
 	}
 	high, err := os.OpenFile(a.cfg.High(action.Workspace), unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -41,7 +41,7 @@ func (a *Area) layInputs(ctx context.Context, action *messages.Action, dir strin
 			return err
 		}
 	}
-	return nil
+	return a.own(dir)
 }
 
 // A badInput is a file of the tier that is not as its job left it.

@@ -14,10 +14,10 @@ import (
 	"sluice/messages"
 )
 
-// mount lays the overlay: inputs over code, the attempt's files on top. It is
-// volatile, as unmounting would otherwise sync the whole file system: after a
-// crash of the machine the attempt is run again anyway.
-func (a *Area) mount(w *Workspace, lower ...string) error {
+// mount lays the overlay: inputs, if there are any, over code, the attempt's
+// files on top. It is volatile, as unmounting would otherwise sync the whole file
+// system: after a crash of the machine the attempt is run again anyway.
+func (a *Area) mount(w *Workspace, lower []string) error {
 	work, mount := filepath.Join(w.Dir, "work"), filepath.Join(w.Dir, "workspace")
 	for _, dir := range []string{work, mount} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {

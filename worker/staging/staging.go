@@ -194,14 +194,11 @@ func (a *Area) prepare(ctx context.Context, action *messages.Action, w *Workspac
 	if err := a.archived(action.Workspace); err != nil {
 		return err
 	}
-	inputs := filepath.Join(w.Dir, "inputs")
 	if err := a.makeAttempt(w.Dir); err != nil {
 		return fmt.Errorf("make staging: %w", err)
 	}
-	for _, dir := range []string{w.files, inputs} {
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			return fmt.Errorf("make staging: %w", err)
-		}
+	if err := os.Mkdir(w.files, 0o755); err != nil {
+		return fmt.Errorf("make staging: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(w.Dir, "owner"), []byte(a.cfg.Worker), 0o600); err != nil {
 		return fmt.Errorf("make staging: %w", err)
@@ -211,19 +208,21 @@ func (a *Area) prepare(ctx context.Context, action *messages.Action, w *Workspac
 		return err
 	}
 	fault.At("worker.between-code-and-inputs")
-	if err := a.layInputs(ctx, action, inputs, w); err != nil {
-		return err
-	}
-	if err := a.own(inputs); err != nil {
-		return err
+	layers := []string{code}
+	if len(action.Inputs) > 0 {
+		inputs := filepath.Join(w.Dir, "inputs")
+		if err := a.layInputs(ctx, action, inputs, w); err != nil {
+			return err
+		}
+		layers = []string{inputs, code}
 	}
 	if !a.overlay.Load() {
-		return a.copyAll(ctx, w, code, inputs)
+		return a.copyAll(ctx, w, layers)
 	}
 	if err := a.ownFiles(w.files); err != nil {
 		return err
 	}
-	return a.mount(w, inputs, code)
+	return a.mount(w, layers)
 }
 
 // Resume describes the workspace of an attempt whose container outlived its
