@@ -144,6 +144,8 @@ type Store struct {
 	locks   *os.File
 	tmp     *os.File // of the highly sensitive tier and the records
 	medium  *os.File // temporary files of the moderately sensitive tier; nil if there is none
+
+	manifests manifests
 }
 
 // Open makes the folders that are missing and checks that renames within a

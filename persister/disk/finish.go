@@ -53,7 +53,7 @@ func (t *trees) check(d *draft) error {
 
 // manifest reads the workspace's manifest. A workspace of the reference has it
 // in the moderately sensitive tier only.
-func (t *trees) manifest(workspace string) (*persister.Manifest, error) {
+func (t *trees) manifest(workspace string, known *manifests) (*persister.Manifest, error) {
 	for _, tier := range []*tree{t.high, t.medium} {
 		if tier == nil {
 			continue
@@ -68,6 +68,9 @@ func (t *trees) manifest(workspace string) (*persister.Manifest, error) {
 			return nil, &persister.Blocked{Path: name, Why: bad.how}
 		case err != nil:
 			return nil, fmt.Errorf("read the manifest of workspace %s: %w", workspace, err)
+		}
+		if m := known.get(workspace, data); m != nil {
+			return m, nil
 		}
 		m, err := persister.ParseManifest(data)
 		if err != nil {

@@ -173,7 +173,7 @@ func (d *draft) plan(p *persister.Publication, record []move) (*plan, error) {
 
 // planOutputs works out the steps that bring outputs into their workspace.
 func (d *draft) planOutputs(p *persister.Publication, record []move, trees *trees) (*plan, error) {
-	old, err := trees.manifest(d.at.Workspace)
+	old, err := trees.manifest(d.at.Workspace, &d.s.manifests)
 	if err != nil {
 		return nil, err
 	}
@@ -256,6 +256,7 @@ func (d *draft) planLast(p *persister.Publication, arranged *persister.Arrangeme
 	if len(data) > maxManifest {
 		return &persister.Blocked{Path: manifestFile, Why: fmt.Sprintf("it would have %d bytes; the limit is %d", len(data), maxManifest)}
 	}
+	d.s.manifests.put(d.at.Workspace, data, arranged.Manifest)
 	if err := d.planLogs(p, steps); err != nil {
 		return err
 	}

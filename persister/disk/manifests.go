@@ -1,0 +1,52 @@
+package disk
+
+import (
+	"bytes"
+	"sync"
+
+	"sluice/persister"
+)
+
+// maxKnown bounds the text of the manifests that are remembered. What they
+// were read as takes about as much again.
+const maxKnown = 8 << 20
+
+// manifests remembers how manifests that were written last are to be read: to
+// parse that of a workspace takes longer than anything else about a small job.
+// The file decides: what is remembered counts only for the very bytes that it
+// has. What is returned must not be changed.
+type manifests struct {
+	mu    sync.Mutex
+	size  int
+	known map[string]manifest // by workspace
+}
+
+type manifest struct {
+	text []byte
+	read *persister.Manifest
+}
+
+// get returns what a text is read as, or nil.
+func (m *manifests) get(workspace string, text []byte) *persister.Manifest {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if k := m.known[workspace]; bytes.Equal(k.text, text) {
+		return k.read
+	}
+	return nil
+}
+
+// put remembers a manifest.
+func (m *manifests) put(workspace string, text []byte, read *persister.Manifest) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.size -= len(m.known[workspace].text)
+	delete(m.known, workspace)
+	if m.known == nil || m.size+len(text) > maxKnown {
+		m.known, m.size = map[string]manifest{}, 0
+	}
+	if len(text) <= maxKnown {
+		m.known[workspace] = manifest{text, read}
+		m.size += len(text)
+	}
+}
