@@ -30,8 +30,12 @@ func (s *session) settling(ctx context.Context, j *job, c *messages.Commit) (las
 			return nil, err
 		}
 	}
+	owner := j.lease.owner
 	return &step{job: j, change: func(r *messages.Job) error {
 		r.Result, r.Manifest, r.Wanted = c.Result, c.Manifest, ""
+		if r.Worker == "" && c.Attempt == r.Attempt {
+			r.Worker = owner // all of its stages were too short to be told of
+		}
 		return r.Set(c.Result.Code(), describe(c.Result, r.Database), s.Now())
 	}, after: func(ctx context.Context) error { return s.over(ctx, j) }}, nil
 }

@@ -55,7 +55,7 @@ type attempt struct {
 func (w *Worker) newAttempt(life context.Context, e *entry, h *hold) *attempt {
 	a := &attempt{w: w, id: e.attempt(), hold: h, entry: e, life: life, look: make(chan struct{}, 1), fitted: make(chan struct{}), listed: e.Phase == phaseListed}
 	a.ctx, a.stop = context.WithCancelCause(life)
-	a.reporter = newReporter(life, w.Outbox)
+	a.reporter = newReporter(life, w.Outbox, w.cfg.StageWait)
 	a.log = w.Log.With().Str("job", string(a.id.Job)).Int("attempt", a.id.Number).Str("workspace", e.Action.Workspace).Str("action", e.Action.Name).Logger()
 	a.kept = a.keep()
 	return a
@@ -194,7 +194,7 @@ func (a *attempt) occupy(slots int64) {
 	a.slots = slots
 	a.w.rooms[a.entry.Action.Pool].used += slots
 	a.w.mu.Unlock()
-	a.w.touch()
+	a.w.touchSlots()
 }
 
 // free gives the attempt's slots back, if it has any.
@@ -209,7 +209,7 @@ func (a *attempt) free() {
 	a.w.mu.Unlock()
 	if slots > 0 {
 		r.free.Release(slots)
-		a.w.touch()
+		a.w.touchSlots()
 	}
 }
 

@@ -24,6 +24,7 @@ type Config struct {
 	StopGrace time.Duration   // between SIGTERM and SIGKILL of a container
 	Drain     time.Duration   // to wait for attempts in hand when told to stop; then they are left running. 0: without end
 	Limits    messages.Limits // of an attempt, where the action has none
+	StageWait time.Duration   // a stage of an attempt that is over by then is not told; 0: each is
 	LogBytes  int64           // kept of an attempt's log: half from its beginning, half from its end
 	MinFree   int64           // bytes free in staging below which nothing is taken
 	UID, GID  int             // of the containers
@@ -43,7 +44,7 @@ type Config struct {
 // processes and time.
 func DefaultConfig() Config {
 	return Config{
-		Pools: map[string]float64{"default": 2}, LeaseTTL: time.Minute, StopGrace: 10 * time.Second,
+		Pools: map[string]float64{"default": 2}, LeaseTTL: time.Minute, StopGrace: 10 * time.Second, StageWait: 100 * time.Millisecond,
 		Limits:   messages.Limits{CPUs: 2, Memory: 4 << 30, Processes: 1024, Disk: 100 << 30, Time: 7 * 24 * time.Hour},
 		LogBytes: 32 << 20, MinFree: 1 << 30, UID: 10000, GID: 10000,
 	}
@@ -73,8 +74,8 @@ func (c Config) Check() error {
 	if c.LeaseTTL < time.Second {
 		bad("lease_ttl is %s; a second is the least", c.LeaseTTL)
 	}
-	if c.StopGrace < 0 || c.Drain < 0 {
-		bad("stop_grace and drain must not be negative")
+	if c.StopGrace < 0 || c.Drain < 0 || c.StageWait < 0 {
+		bad("stop_grace, drain and stage_wait must not be negative")
 	}
 	l := c.Limits
 	if !(l.CPUs > 0) || l.Memory < minMemory || l.Processes < 1 || l.Disk < 1 || l.Time <= 0 {

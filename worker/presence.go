@@ -11,11 +11,18 @@ import (
 // presenceTTL is how long a worker that says nothing counts as alive.
 const presenceTTL = 45 * time.Second
 
+// presencePause is the least time between two announcements of slots alone:
+// they are for people to look at, and each is a durable write.
+const presencePause = time.Second
+
 // announce tells the fleet about this worker: every third of the time that it
-// counts as alive, and whenever something in it changes.
+// counts as alive, when it begins or ceases to take actions, and when its slots
+// change.
 func (w *Worker) announce(ctx context.Context) {
 	ticker := time.NewTicker(presenceTTL / 3)
 	defer ticker.Stop()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
 		call, cancel := context.WithTimeout(ctx, presenceTTL/3)
 		err := w.Fleet.Announce(call, w.presence(), presenceTTL)
@@ -23,12 +30,21 @@ func (w *Worker) announce(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			w.Log.Warn().Err(err).Msg("presence could not be announced")
 		}
-		select {
-		case <-ctx.Done():
-			w.farewell()
-			return
-		case <-ticker.C:
-		case <-w.changed:
+		pause.Reset(presencePause)
+		var slots chan struct{} // heard when the pause is over
+		for {
+			select {
+			case <-ctx.Done():
+				w.farewell()
+				return
+			case <-pause.C:
+				slots = w.slots
+				continue
+			case <-ticker.C:
+			case <-w.changed:
+			case <-slots:
+			}
+			break
 		}
 	}
 }
@@ -61,10 +77,15 @@ func (w *Worker) presence() *messages.Presence {
 	return p
 }
 
-// touch has the presence announced soon.
-func (w *Worker) touch() {
+// touch has the presence announced at once.
+func (w *Worker) touch() { nudge(w.changed) }
+
+// touchSlots has it announced soon.
+func (w *Worker) touchSlots() { nudge(w.slots) }
+
+func nudge(ch chan<- struct{}) {
 	select {
-	case w.changed <- struct{}{}:
+	case ch <- struct{}{}:
 	default:
 	}
 }

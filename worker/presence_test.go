@@ -100,6 +100,44 @@ func TestPresence(t *testing.T) {
 	})
 }
 
+// TestSlotsSeen: slots that are taken and freed many times a second are announced
+// once.
+func TestSlotsSeen(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(nil)
+		before := w.announcements()
+		for _, job := range []string{"a", "b", "c", "d"} {
+			w.run(newAction(job)).end(worker.Exit{})
+			synctest.Wait()
+		}
+		if n := w.announcements() - before; n > 1 {
+			t.Errorf("%d announcements of four short actions, want one at most", n)
+		}
+		b := w.run(newAction("e"))
+		pass(time.Second)
+		if got := w.seen().Pools["default"].Used; got != 1 {
+			t.Errorf("%v slots are used, want one", got)
+		}
+		b.end(worker.Exit{})
+		w.end(r)
+	})
+}
+
+// TestStageWait: of an attempt's stages those are told that last, and its end.
+func TestStageWait(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(func(c *worker.Config) { c.StageWait = 100 * time.Millisecond })
+		b := w.run(newAction("a"))
+		pass(time.Minute)
+		b.end(worker.Exit{})
+		synctest.Wait()
+		diff(t, "stages", []messages.Stage{messages.StageExecuting, messages.StageFinalizing}, w.out.stages())
+		w.end(r)
+	})
+}
+
 // TestFullStream: what an attempt left waits until the stream takes it.
 func TestFullStream(t *testing.T) {
 	t.Parallel()

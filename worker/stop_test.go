@@ -54,7 +54,7 @@ func TestCancelWhileWaitingForSlots(t *testing.T) {
 		}
 		b.end(worker.Exit{})
 		nb.end(worker.Exit{})
-		synctest.Wait()
+		pass(time.Second)
 		diff(t, "slots", map[string]messages.Slots{"default": {Total: 2}}, w.seen().Pools)
 		w.end(r)
 	})

@@ -29,6 +29,7 @@ type Worker struct {
 	since   time.Time
 	gate    *gate
 	changed chan struct{}  // presence must be announced
+	slots   chan struct{}  // it must be announced soon
 	missed  chan struct{}  // verdicts may have been missed
 	hands   sync.WaitGroup // attempts on their way
 
@@ -50,7 +51,7 @@ func New(cfg Config, ports Ports) (*Worker, error) {
 	}
 	w := &Worker{
 		Ports: ports, cfg: cfg, journal: j, rooms: map[string]*room{}, nonce: newNonce(), since: time.Now().UTC(),
-		gate: newGate(), changed: make(chan struct{}, 1), missed: make(chan struct{}, 1), attempts: map[Attempt]*attempt{}, fewer: make(chan struct{}, 1),
+		gate: newGate(), changed: make(chan struct{}, 1), slots: make(chan struct{}, 1), missed: make(chan struct{}, 1), attempts: map[Attempt]*attempt{}, fewer: make(chan struct{}, 1),
 	}
 	for pool, slots := range cfg.Pools {
 		if ports.Inboxes[pool] == nil {

@@ -46,6 +46,7 @@ func TestAttempt(t *testing.T) {
 			t.Errorf("lease = %s, want held", got)
 		}
 		diff(t, "deliveries", []error{nil}, w.deliveries())
+		pass(time.Second)
 		diff(t, "slots", map[string]messages.Slots{"default": {Total: 2, Used: 1}}, w.seen().Pools)
 		if err := os.WriteFile(filepath.Join(b.spec.Dir, "out.csv"), []byte("x"), 0o600); err != nil {
 			t.Fatal(err)

@@ -164,7 +164,7 @@ const (
 
 func (w *world) config() worker.Config {
 	cfg := worker.DefaultConfig()
-	cfg.Name, cfg.Backend, cfg.State, cfg.MinFree, cfg.LogBytes = name, backend, filepath.Join(w.dir, "state"), 0, 1<<20
+	cfg.Name, cfg.Backend, cfg.State, cfg.MinFree, cfg.LogBytes, cfg.StageWait = name, backend, filepath.Join(w.dir, "state"), 0, 1<<20, 0
 	if uid := os.Geteuid(); uid != 0 {
 		cfg.UID, cfg.GID = uid, os.Getegid()
 	}

@@ -32,16 +32,22 @@ type fleet struct {
 	many  study
 }
 
-// useFleet starts the fleet, and the study that it runs.
-func (b *Bench) useFleet(ctx context.Context) (*fleet, error) {
-	if b.fleet != nil {
-		return b.fleet, nil
+// useFleet starts the fleet that workloads share.
+func (b *Bench) useFleet(ctx context.Context) (_ *fleet, err error) {
+	if b.fleet == nil {
+		b.fleet, err = b.startFleet(ctx, "up")
 	}
+	return b.fleet, err
+}
+
+// startFleet starts a fleet in a folder of a name, and makes the studies that it
+// runs.
+func (b *Bench) startFleet(ctx context.Context, name string, flags ...string) (*fleet, error) {
 	e, err := b.useEngine(ctx)
 	if err != nil {
 		return nil, err
 	}
-	f := &fleet{dir: filepath.Join(b.scratch, "up")}
+	f := &fleet{dir: filepath.Join(b.scratch, name)}
 	if f.study, err = b.repository(ctx, few); err != nil {
 		return nil, err
 	}
@@ -49,27 +55,27 @@ func (b *Bench) useFleet(ctx context.Context) (*fleet, error) {
 		return nil, err
 	}
 	b.say("starting a fleet")
-	at := func(name string) string { return filepath.Join(b.scratch, name) }
+	at := func(part string) string { return filepath.Join(f.dir, part) }
+	url := f.dir + ".url"
 	// Folders are named one by one: the environment may name those of a real
 	// fleet, and nothing here may touch them.
 	args := append([]string{
-		"up", "--log-level=error", "--dir", f.dir, "--listen=127.0.0.1:0", "--url-file", at("url"), "--backend", backend, "--backends", backend,
-		"--high", at("up/high"), "--medium", at("up/medium"), "--staging", at("up/staging"), "--mirrors", at("up/mirrors"),
+		"up", "--log-level=error", "--dir", f.dir, "--listen=127.0.0.1:0", "--url-file", url, "--backend", backend, "--backends", backend,
+		"--high", at("high"), "--medium", at("medium"), "--staging", at("staging"), "--mirrors", at("mirrors"),
 		"--allow-local-repos", fmt.Sprintf("--slots=%d", slots), "--db-slots=0", "--drain=0", "--no-pull", "--image-prefix", e.prefix,
-	}, b.Args...)
+	}, append(flags, b.Args...)...)
 	if f.child, err = startChild(b.Program, args...); err != nil {
 		return nil, err
 	}
 	b.onClose(func() error { return errors.Join(f.child.stop(), clearContainers(f.dir)) })
-	url, err := f.child.await(ctx, at("url"))
+	address, err := f.child.await(ctx, url)
 	if err != nil {
 		return nil, err
 	}
-	if f.jobServer, err = openJobServer(ctx, url, b.Log); err != nil {
+	if f.jobServer, err = openJobServer(ctx, address, b.Log); err != nil {
 		return nil, err
 	}
 	b.onClose(func() error { f.close(); return nil })
-	b.fleet = f
 	return f, nil
 }
 

@@ -38,7 +38,7 @@ var marks = []mark{
 
 // trace: where the time of one no-op job goes, hop by hop.
 func trace(ctx context.Context, b *Bench) error {
-	f, err := b.useFleet(ctx)
+	f, err := b.startFleet(ctx, "traced", "--stage-wait=0") // each stage is a mark
 	if err != nil {
 		return err
 	}
