@@ -31,8 +31,10 @@ func (f *Finding) Allowed() bool { return f.Reason == "" }
 //
 // It is stricter than the reference where that lets patients' rows through: a
 // patient_id column is found in any letter case, behind a byte order mark,
-// between tabs or semicolons and in UTF-16, and a .csv file that cannot be
-// read is withheld.
+// between tabs, semicolons or bars and in UTF-16, and a .csv file that cannot be
+// read is withheld. A name with spaces around it, between commas, is another
+// name, as in the reference; so is one of any other spelling. A column that is
+// called something else is for the output checker to see.
 func (c Checks) Inspect(p messages.Path, size int64, file io.Reader) (Finding, error) {
 	name, suffix := p.String(), suffixOf(string(p))
 	switch {

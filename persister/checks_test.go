@@ -24,7 +24,7 @@ func utf16Text(order binary.AppendByteOrder, s string) string {
 }
 
 // Rows of the table of differences: "patient_id check: exact string, .csv
-// only" in the reference; here also other case, BOM, tabs and semicolons,
+// only" in the reference; here also other case, BOM, tabs, semicolons and bars,
 // UTF-16; what cannot be read is withheld.
 func TestInspectIsStricter(t *testing.T) {
 	t.Parallel()
@@ -48,6 +48,11 @@ func TestInspectIsStricter(t *testing.T) {
 		"UTF-16, big endian":          {utf16Text(binary.BigEndian, "patient_id\n"), patients},
 		"UTF-16, harmless":            {"\xff\xfe" + utf16Text(binary.LittleEndian, "a,☃😀\n1,2\n"), ""},
 		"spaces around, as upstream":  {" patient_id ,a\n", ""},
+		"bars":                        {"a|patient_id\n", patients},
+		"bars and spaces":             {"a | Patient_ID | b\n", patients},
+		"semicolons and spaces":       {"a; patient_id\n", patients},
+		"spaces, nothing else":        {" patient_id \n1\n", patients},
+		"bars in a row only":          {"a|b\npatient_id|1\n", ""},
 		"in a row only":               {"a\npatient_id\n", ""},
 		"empty":                       {"", ""},
 		"Latin-1":                     {"na\xefve\n1\n", unread + "it is not UTF-8 text"},

@@ -1,6 +1,7 @@
 package persister
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -51,7 +52,7 @@ func readCSV(r io.Reader) (table, error) {
 			}
 		}
 	}
-	readers := []*records{counting, findPatients(',', &t), findPatients(';', &t), findPatients('\t', &t)}
+	readers := []*records{counting, findPatients(',', &t), findPatients(';', &t), findPatients('\t', &t), findPatients('|', &t)}
 	for {
 		c, err := text.next()
 		if errors.Is(err, io.EOF) {
@@ -86,10 +87,16 @@ func readCSV(r io.Reader) (table, error) {
 	return t, nil
 }
 
-// findPatients reads the first line that has any columns, and no more.
+// findPatients reads the first line that has any columns, and no more. Between
+// separators that the reference does not know spaces are no part of a name.
 func findPatients(separator rune, t *table) *records {
 	rec := &records{separator: separator}
-	rec.column = func(name []byte) { t.patients = t.patients || isPatientColumn(name) }
+	rec.column = func(name []byte) {
+		if separator != ',' {
+			name = bytes.TrimSpace(name)
+		}
+		t.patients = t.patients || isPatientColumn(name)
+	}
 	rec.done = func(fields int) { rec.off = fields > 0 }
 	return rec
 }
