@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"sluice/messages"
 	"sluice/persister"
@@ -271,6 +272,38 @@ func TestStudy(t *testing.T) {
 	})
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the study's folder (-want +got):\n%s", diff)
+	}
+}
+
+// A file of a time that no plan could hold is persisted like any other, also
+// where it is moved out of staging as it is.
+func TestOddTimes(t *testing.T) {
+	t.Parallel()
+	for _, rename := range []bool{false, true} {
+		root := t.TempDir()
+		if keeps, err := os.MkdirTemp("/dev/shm", "sluice-test-"); err == nil { // a disk may not keep such a time
+			t.Cleanup(func() { _ = os.RemoveAll(keeps) })
+			root = keeps
+		}
+		b := newBenchIn(t, root)
+		b.cfg.Rename = rename
+		j := storetest.NewJob("ws", "a", "r1", high, "a.csv")
+		b.AddJob(j)
+		b.stage(t, j, 1, map[string]string{"a.csv": "1"})
+		file := filepath.Join(storetest.Dir(b.cfg.Staging, j, 1), "files", "a.csv")
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, file, []unix.Timespec{{Sec: 300e9}, {Sec: 300e9}}, 0); err != nil {
+			t.Fatal(err)
+		}
+		e := storetest.Entry("a.csv", "1")
+		e.Time = time.Time{} // as a worker lists it
+		m, err := storetest.Message(b.cfg.Staging, j, 1, []messages.File{e}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.deliver(t, m, 1); err != nil {
+			t.Fatal(err)
+		}
+		b.wantTrees(t, "ws", map[string]string{"a.csv": "1"}, map[string]string{})
 	}
 }
 

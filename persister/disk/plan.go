@@ -64,7 +64,9 @@ func (d *draft) output(i int, tree string, to messages.Path) (move, error) {
 	if err := unix.Fstatat(int(from.Fd()), string(m.From), &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return m, fmt.Errorf("look at the copy of %s: %w", d.files[i].Path, err)
 	}
-	m.Time = time.Unix(st.Mtim.Unix())
+	if at := time.Unix(st.Mtim.Unix()).UTC(); at.Year() >= 1 && at.Year() <= 9999 { // as JSON has them; else the size must do
+		m.Time = at
+	}
 	return m, nil
 }
 

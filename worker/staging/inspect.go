@@ -80,7 +80,7 @@ func (a *Area) look(ctx context.Context, w *Workspace, root *os.File) (found []s
 		if old, given := w.before[path]; given && old == stampOf(st) {
 			return nil
 		}
-		f := messages.File{Path: path, Kind: kind, Mode: st.Mode & 0o777, Time: time.Unix(st.Mtim.Unix()).UTC()}
+		f := messages.File{Path: path, Kind: kind, Mode: st.Mode & 0o777, Time: timeOf(st)}
 		if kind == messages.KindFile {
 			f.Size = st.Size
 		}
@@ -91,6 +91,16 @@ func (a *Area) look(ctx context.Context, w *Workspace, root *os.File) (found []s
 		return nil
 	})
 	return found, closed, err
+}
+
+// timeOf is when a file last changed, or the zero time if the action has given
+// it one that is not told in nanoseconds: no listing could be made of it.
+func timeOf(st *unix.Stat_t) time.Time {
+	at := time.Unix(st.Mtim.Unix()).UTC()
+	if at.Year() < 1678 || at.Year() > 2261 {
+		return time.Time{}
+	}
+	return at
 }
 
 // Used returns the bytes that an attempt has written so far, and stops counting

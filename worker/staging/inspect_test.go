@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -138,6 +139,31 @@ func TestUsed(t *testing.T) {
 			t.Errorf("Used error = %v, want a Failure for what lies too deep", err)
 		}
 	})
+}
+
+// TestOddTimes: a file of a time that a listing cannot hold is listed, without.
+func TestOddTimes(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, true, tree{})
+	w := s.prepare(t, newAction())
+	for name, at := range map[string]time.Time{"late": time.Unix(300e9, 0), "early": time.Unix(-300e9, 0), "usual": time.Unix(1.7e9, 0)} {
+		path := filepath.Join(w.Mount, name)
+		do(t, os.WriteFile(path, nil, 0o644))
+		// Not every file system keeps such a time; what it keeps instead will do.
+		do(t, unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{{Sec: at.Unix()}, {Sec: at.Unix()}}, 0))
+	}
+	found, err := s.Inspect(t.Context(), w)
+	if err != nil || len(found) != 3 {
+		t.Fatalf("Inspect = %v, %v, want three files", found, err)
+	}
+	for _, f := range found {
+		if year := f.Time.Year(); !f.Time.IsZero() && (year < 1678 || year > 2261) || f.Path == "usual" && f.Time.Unix() != 1.7e9 {
+			t.Errorf("%s is of %s", f.Path, f.Time)
+		}
+	}
+	if _, _, err := messages.NewListing(found); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestManyFiles: a hundred thousand of them.
