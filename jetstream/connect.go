@@ -36,6 +36,8 @@ type Conn struct {
 	registers string // what a register's name and key are appended to, for a write
 	log       zerolog.Logger
 
+	garbled sync.Map // by subject, the newest message that is no value of its register, and was logged
+
 	mu      sync.Mutex
 	streams map[string]jetstream.Stream
 	waiting map[chan struct{}]bool

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -204,7 +205,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	large := func(n int) *messages.Files {
 		f := files(n)
-		f.Reason = strings.Repeat("x", 100<<10)
+		f.Given = slices.Repeat([]messages.Path{messages.Path(strings.Repeat("x", messages.MaxPath))}, 25)
 		return f
 	}
 	for n := range 5 {

@@ -66,10 +66,15 @@ func (c *Conn) noStream(ctx context.Context, subject string) bool {
 // storeError gives the server's refusals the names of messages.
 func storeError(err error) error {
 	var api *jetstream.APIError
+	if errors.Is(err, nats.ErrMaxPayload) {
+		return fmt.Errorf("%w for the server: %w", messages.ErrTooLarge, err)
+	}
 	if !errors.As(err, &api) {
 		return err
 	}
 	switch {
+	case api.ErrorCode == codeMessageTooLarge:
+		return fmt.Errorf("%w for its stream: %w", messages.ErrTooLarge, err)
 	case api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
 		return fmt.Errorf("%w: %w", messages.ErrConflict, err)
 	case api.ErrorCode == codeStreamStoreFailed && strings.Contains(api.Description, "per subject"):

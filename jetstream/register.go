@@ -70,7 +70,8 @@ func (c *Conn) LeaderRegister() Expiring[messages.Leader, *messages.Leader] {
 // subject is where a key's values lie in the stream.
 func (r Register[T, P]) subject(key string) string { return "$KV." + r.bucket + "." + key }
 
-// Get reads a key from the leader. It wraps messages.ErrNotFound.
+// Get reads a key from the leader. It wraps messages.ErrNotFound, and
+// messages.ErrUnreadable with an entry that has the revision.
 func (r Register[T, P]) Get(ctx context.Context, key string) (messages.Entry[T], error) {
 	entry := messages.Entry[T]{Key: key}
 	if err := checkKey(key); err != nil {
@@ -91,12 +92,24 @@ func (r Register[T, P]) Get(ctx context.Context, key string) (messages.Entry[T],
 	case gone:
 		return entry, fmt.Errorf("read %s of %s: %w (it was removed)", key, r.bucket, messages.ErrNotFound)
 	}
-	value := P(new(T))
-	if err := messages.Decode(raw.Data, value); err != nil {
+	value, err := decode[T, P](raw.Data)
+	if err != nil {
 		return entry, fmt.Errorf("read %s of %s, revision %d: %w", key, r.bucket, raw.Sequence, err)
 	}
-	entry.Value = (*T)(value)
+	entry.Value = value
 	return entry, nil
+}
+
+// decode reads a value. One that nobody could write back is none.
+func decode[T any, P Value[T]](data []byte) (*T, error) {
+	if len(data) > messages.MaxPayload {
+		return nil, fmt.Errorf("%w: it is %d bytes long, the limit is %d", messages.ErrUnreadable, len(data), messages.MaxPayload)
+	}
+	value := P(new(T))
+	if err := messages.Decode(data, value); err != nil {
+		return nil, fmt.Errorf("%w: %w", messages.ErrUnreadable, err)
+	}
+	return (*T)(value), nil
 }
 
 // last asks the stream's leader, again while no server answers.

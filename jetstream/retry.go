@@ -14,6 +14,7 @@ import (
 const (
 	codeInsufficientResources = 10023 // the store or the account is full
 	codeStreamStoreFailed     = 10077 // a limit of the stream was reached
+	codeMessageTooLarge       = 10054 // more than the stream's max_msg_size
 	codeNoPeers               = 10005 // a cluster has not heard of enough servers, yet or any more
 )
 

@@ -137,12 +137,15 @@ func (r Register[T, P]) entry(f Followed) (messages.Entry[T], bool) {
 		entry.Expired = s == expired
 		return entry, true
 	}
-	value := P(new(T))
-	if err := messages.Decode(f.Data, value); err != nil {
+	value, err := decode[T, P](f.Data)
+	if err != nil {
+		if seen, _ := r.c.garbled.Swap(f.Subject, f.Sequence); seen == f.Sequence {
+			return entry, false
+		}
 		r.c.log.Error().Err(err).Str("register", r.bucket).Str("key", entry.Key).Uint64("revision", f.Sequence).Msg("record cannot be read")
 		return entry, false
 	}
-	entry.Value = (*T)(value)
+	entry.Value = value
 	return entry, true
 }
 

@@ -34,20 +34,47 @@ func (a *Action) Validate() error {
 	p.add(CheckPool(a.Pool))
 	p.add(CheckAction(a.Name))
 	p.add(a.problems().Err())
-	if a.Image == "" || len(a.Image) > 1000 || hasControl(a.Image) {
-		p.addf("image %s is not the name of an image", Quote(a.Image))
-	}
-	if a.Digest != "" {
-		p.add(CheckDigest(a.Digest))
-	}
+	p.add(checkImage(a.Image, a.Digest))
 	if !(a.Weight > 0) {
 		p.addf("weight %v is not above zero", a.Weight)
 	}
-	for _, in := range a.Inputs {
-		p.add(in.Job.Check())
-		p.add(CheckAction(in.Action))
+	p.texts("args", a.Args, maxEntries, maxText)
+	p.environment(a.Env)
+	p.text("dataset", a.Dataset, maxWord)
+	p.inputs(a.Inputs)
+	p.texts("patterns", a.Patterns, maxEntries, maxText)
+	return p.Err()
+}
+
+// checkImage reports what is wrong with the name of an image, and with its
+// digest if there is one.
+func checkImage(name, digest string) error {
+	var p Problems
+	if name == "" || len(name) > 1000 || hasControl(name) {
+		p.addf("image %s is not the name of an image", Quote(name))
+	}
+	if digest != "" {
+		p.add(CheckDigest(digest))
 	}
 	return p.Err()
+}
+
+func (p *Problems) environment(env []EnvVar) {
+	p.count("env", len(env), maxEntries)
+	for _, v := range env[:min(len(env), maxEntries)] {
+		p.text("the name of a variable", v.Name, maxWord)
+		p.text("a variable", v.Value, maxText)
+	}
+}
+
+func (p *Problems) inputs(list []Input) {
+	p.count("inputs", len(list), maxEntries)
+	for _, in := range list[:min(len(list), maxEntries)] {
+		p.add(in.Job.Check())
+		p.add(CheckAction(in.Action))
+		p.when("created_at of an input", in.Created)
+		p.text("manifest of an input", in.Manifest, maxWord)
+	}
 }
 
 func checkAttempt(backend, workspace string, job JobID, attempt int) error {

@@ -1,6 +1,9 @@
 package messages
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // A Commit says whose files are a job's, for ever: one attempt's, or nobody's
 // (a tombstone). It is created once; the first wins, over the attempt counter
@@ -30,6 +33,14 @@ func (c *Commit) Validate() error {
 	case !c.Tombstone() && (c.Result == nil || c.Manifest == ""):
 		p.addf("a commit needs a result and a manifest")
 	}
+	if c.Manifest != "" {
+		p.add(CheckDigest(c.Manifest))
+	}
+	if c.Result != nil {
+		p.add(c.Result.check())
+	}
+	p.text("code", string(c.Code), maxWord)
+	p.when("at", c.At)
 	return p.Err()
 }
 
@@ -38,6 +49,10 @@ const (
 	MaxResultPatterns = 100
 	MaxResultFiles    = 20
 )
+
+// MaxResult bounds an encoded Result, in bytes: it becomes part of the job's
+// record, where there is as much room beside what was planned.
+const MaxResult = 128 << 10
 
 // A Result is what an attempt came to, as the persister found it. It stays
 // inside: it holds names that a study's code chose.
@@ -78,6 +93,31 @@ type Unmatched struct {
 type FileProblem struct {
 	Path   Path   `json:"path"`
 	Reason string `json:"reason"`
+}
+
+// check reports every rule that the result breaks.
+func (r *Result) check() error {
+	var p Problems
+	p.text("reason", r.Reason, MaxReason)
+	p.text("worker", r.Worker, maxWord)
+	p.text("image_digest", r.ImageDigest, maxWord)
+	p.when("started_at", r.Started)
+	p.when("finished_at", r.Finished)
+	if r.Metrics != nil {
+		p.add(r.Metrics.Validate())
+	}
+	p.count("unmatched_patterns", len(r.Unmatched), MaxResultPatterns)
+	p.count("unmatched_files", len(r.Leftover), MaxResultFiles)
+	p.count("withheld", len(r.Withheld), MaxResultFiles)
+	p.count("refused", len(r.Refused), MaxResultFiles)
+	p.count("raised", len(r.Raised), MaxResultFiles)
+	switch data, err := json.Marshal(r); {
+	case err != nil:
+		p.addf("the result: %v", err)
+	case len(data) > MaxResult: // whichever name it is that is too long
+		p.addf("the result is %d bytes long; the limit is %d", len(data), MaxResult)
+	}
+	return p.Err()
 }
 
 // Code returns how a job with this result ends, the most telling reason first.

@@ -29,21 +29,36 @@ type Message interface {
 	stamp()
 }
 
-// ErrTooLarge is wrapped by an encoding that exceeds MaxPayload.
-var ErrTooLarge = errors.New("message is too large")
+// Errors that are about one value and nothing else. Implementations of queues
+// and registers wrap them.
+var (
+	// ErrTooLarge: the value is larger than MaxPayload, or than what the server takes.
+	ErrTooLarge = errors.New("message is too large")
+	// ErrInvalid: the value breaks its own rules, or would.
+	ErrInvalid = errors.New("message is invalid")
+	// ErrUnreadable: a register keeps something under the key that is no value of
+	// its type. The entry has the revision, which can be compared and set.
+	ErrUnreadable = errors.New("the value cannot be read")
+)
+
+// Unmendable reports whether an error is about one value and nothing else: no
+// other try mends it, and whatever is about another value can go on.
+func Unmendable(err error) bool {
+	return errors.Is(err, ErrTooLarge) || errors.Is(err, ErrInvalid) || errors.Is(err, ErrUnreadable)
+}
 
 // Encode returns m as JSON, stamped with the schema version. It refuses what
 // its reader would refuse.
 func Encode(m Message) ([]byte, error) {
 	m.stamp()
 	if err := m.Validate(); err != nil {
-		return nil, fmt.Errorf("encode %T: %w", m, err)
+		return nil, fmt.Errorf("encode %T: %w: %w", m, ErrInvalid, err)
 	}
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(m); err != nil {
-		return nil, fmt.Errorf("encode %T: %w", m, err)
+		return nil, fmt.Errorf("encode %T: %w: %w", m, ErrInvalid, err)
 	}
 	data := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 	if len(data) > MaxPayload {

@@ -71,6 +71,9 @@ func (e *WorkerEvent) Validate() error {
 	if e.Stage == StageRefused && !e.Code.Final() {
 		p.addf("a refusal needs a final code, not %s", Quote(string(e.Code)))
 	}
+	p.text("code", string(e.Code), maxWord)
+	p.text("reason", e.Reason, MaxReason)
+	p.when("at", e.At)
 	return p.Err()
 }
 
@@ -107,6 +110,8 @@ func (e *PersisterEvent) Validate() error {
 	default:
 		p.addf("%s is not a verdict", Quote(string(e.Verdict)))
 	}
+	p.text("reason", e.Reason, MaxReason)
+	p.when("at", e.At)
 	return p.Err()
 }
 
@@ -140,5 +145,7 @@ func (c *Control) Validate() error {
 	default:
 		p.addf("%s is not a kind of control message", Quote(string(c.Kind)))
 	}
+	p.text("job", string(c.Job), maxWord)
+	p.text("reason", c.Reason, MaxReason)
 	return p.Err()
 }

@@ -28,10 +28,19 @@ func (pr *Presence) Validate() error {
 	var p Problems
 	p.add(CheckWorker(pr.Worker))
 	p.add(CheckBackend(pr.Backend))
+	p.text("host", pr.Host, maxWord)
+	p.text("version", pr.Version, maxWord)
+	p.text("reason", pr.Reason, MaxReason)
+	p.when("since", pr.Since)
+	p.when("at", pr.At)
+	p.count("pools", len(pr.Pools), maxPools)
 	for pool, slots := range pr.Pools {
+		if len(p) > maxReasons {
+			break
+		}
 		p.add(CheckPool(pool))
-		if slots.Total < 0 || slots.Used < 0 {
-			p.addf("pool %s has a negative number of slots", pool)
+		if !(slots.Total >= 0 && slots.Total <= maxSlots && slots.Used >= 0 && slots.Used <= maxSlots) {
+			p.addf("pool %s has a number of slots that is out of bounds", Quote(pool))
 		}
 	}
 	return p.Err()
@@ -47,8 +56,12 @@ type Leader struct {
 
 // Validate reports every rule that the record breaks.
 func (l *Leader) Validate() error {
+	var p Problems
 	if l.Owner == "" || l.Nonce == "" {
-		return Problems{"a leader needs an owner and a nonce"}
+		p.addf("a leader needs an owner and a nonce")
 	}
-	return nil
+	p.text("owner", l.Owner, maxWord)
+	p.text("nonce", l.Nonce, maxWord)
+	p.when("since", l.Since)
+	return p.Err()
 }

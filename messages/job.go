@@ -95,7 +95,7 @@ type Loss struct {
 // message stands for the code's own.
 func (j *Job) Set(code Code, message string, now time.Time) error {
 	if !CanMove(j.Code, code) {
-		return fmt.Errorf("job %s cannot go from %s to %s", j.ID, j.Code, code)
+		return fmt.Errorf("job %s cannot go from %s to %s: %w", j.ID, j.Code, code, ErrInvalid)
 	}
 	j.force(code, message, now)
 	return nil
@@ -156,13 +156,58 @@ func (j *Job) Validate() error {
 	if j.Attempt < 0 {
 		p.addf("attempt %d is below zero", j.Attempt)
 	}
-	for _, r := range j.Rules {
+	p.add(j.problems().Err()) // what an attempt's Action would break, too
+	if j.Reuses != nil {
+		p.add(j.Reuses.problems().Err())
+	}
+	p.add(checkImage(j.Image, j.Digest))
+	p.add(j.bounds())
+	return p.Err()
+}
+
+// bounds reports what is too long, too much or out of time.
+func (j *Job) bounds() error {
+	var p Problems
+	for _, f := range []struct{ name, value string }{
+		{"dataset", j.Dataset}, {"created_by", j.By}, {"project", j.Project}, {"worker", j.Worker}, {"wanted", string(j.Wanted)}, {"manifest", j.Manifest},
+	} {
+		p.text(f.name, f.value, maxWord)
+	}
+	p.text("run", j.Run, maxText)
+	p.texts("args", j.Args, maxEntries, maxText)
+	p.texts("needs", j.Needs, maxEntries, MaxActionLength)
+	p.count("wait_for", len(j.WaitFor), maxEntries)
+	for _, id := range j.WaitFor[:min(len(j.WaitFor), maxEntries)] {
+		p.text("a job of wait_for", string(id), maxWord)
+	}
+	p.environment(j.Env)
+	p.text("message", j.Message, MaxReason)
+	p.inputs(j.Inputs)
+	p.count("rules", len(j.Rules), maxEntries)
+	for _, r := range j.Rules[:min(len(j.Rules), maxEntries)] {
 		if r.Tier.Protection() == 0 || r.Pattern == "" {
 			p.addf("rule %s has no tier or no pattern", Quote(r.Name))
 		}
+		p.text("the name of a rule", r.Name, maxText)
+		p.text("a pattern", r.Pattern, maxText)
+	}
+	p.count("lost", len(j.Lost), maxLost)
+	for _, l := range j.Lost[:min(len(j.Lost), maxLost)] {
+		p.text("the worker of a lost attempt", l.Worker, maxWord)
+		p.text("the reason of a lost attempt", l.Reason, MaxReason)
+		p.when("time of a lost attempt", l.At)
+	}
+	for _, at := range []time.Time{j.Created, j.Updated, j.Started, j.Completed} {
+		p.when("time of the job", at)
+	}
+	if j.Result != nil {
+		p.add(j.Result.check())
 	}
 	return p.Err()
 }
+
+// maxLost bounds the lost attempts of a job: no more are ever begun.
+const maxLost = 1000
 
 // A Latest lists an action's newest jobs in a workspace, newest first, those
 // that were cancelled left out: what a later request reuses or reads.
@@ -191,7 +236,8 @@ func (l *Latest) Drop(id JobID) {
 func (l *Latest) Validate() error {
 	var p Problems
 	p.add(CheckAction(l.Action))
-	for _, id := range l.Jobs {
+	p.count("jobs", len(l.Jobs), MaxLatest)
+	for _, id := range l.Jobs[:min(len(l.Jobs), MaxLatest)] {
 		p.add(id.Check())
 	}
 	return p.Err()
@@ -242,10 +288,22 @@ const (
 // Validate reports every rule that the plan breaks.
 func (pl *Plan) Validate() error {
 	var p Problems
-	p.add(pl.Request.ID.Check())
-	for _, j := range pl.Jobs {
+	p.add(pl.Request.Validate())
+	p.text("code", string(pl.Code), maxWord)
+	p.texts("reasons", pl.Reasons, maxReasons, MaxReason)
+	p.texts("warnings", pl.Warnings, maxReasons, MaxReason)
+	p.texts("actions", pl.Actions, maxEntries, MaxActionLength)
+	p.text("waiting", pl.Waiting, MaxReason)
+	p.when("created_at", pl.Created)
+	p.count("jobs", len(pl.Jobs), maxEntries)
+	for _, j := range pl.Jobs[:min(len(pl.Jobs), maxEntries)] {
 		p.add(CheckAction(j.Action))
 		p.add(j.Job.Check())
+		p.text("why", string(j.Why), maxWord)
+		p.count("wait_for", len(j.Wait), maxEntries)
+		for _, id := range j.Wait[:min(len(j.Wait), maxEntries)] {
+			p.text("a job of wait_for", string(id), maxWord)
+		}
 	}
 	return p.Err()
 }

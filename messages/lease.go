@@ -38,5 +38,9 @@ func (l *Lease) Validate() error {
 		p.addf("%s is not the state of a lease", Quote(string(l.State)))
 	}
 	p.add(CheckWorker(l.Owner))
+	p.text("nonce", l.Nonce, maxWord)
+	p.text("pool", l.Pool, MaxNameLength)
+	p.text("reason", l.Reason, MaxReason)
+	p.when("at", l.At)
 	return p.Err()
 }

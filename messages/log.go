@@ -27,5 +27,7 @@ func (c *LogChunk) Validate() error {
 	if c.Attempt < 1 || c.Offset < 0 {
 		p.addf("attempt %d or offset %d is out of range", c.Attempt, c.Offset)
 	}
+	p.text("text", c.Text, 4*MaxLogChunk) // what stands for a byte that is not UTF-8 takes three
+	p.when("at", c.At)
 	return p.Err()
 }

@@ -42,12 +42,15 @@ func (m *JobManifest) Validate() error {
 	var p Problems
 	p.add(checkAttempt(m.Backend, m.Workspace, m.Job, m.Attempt))
 	p.add(CheckAction(m.Action))
+	p.when("at", m.At)
+	p.count("files", len(m.Files), MaxListed)
 	for _, f := range m.Files {
 		p.add(f.Path.Check())
 		p.add(CheckDigest(f.Digest))
 		if f.Size < 0 || f.Tier.Protection() == 0 {
 			p.addf("%s has no tier or a negative size", f.Path)
 		}
+		p.text("why a file is withheld", f.Withheld, MaxReason)
 		if len(p) > 20 {
 			break
 		}

@@ -49,7 +49,8 @@ func TestDecodeIgnoresUnknownFields(t *testing.T) {
 
 func TestEncodeRefusesTooLarge(t *testing.T) {
 	t.Parallel()
-	m := &messages.LogChunk{Job: job, Attempt: 1, Text: strings.Repeat("x", messages.MaxPayload)}
+	m := samples()["job"].(*messages.Job)
+	m.Run = strings.Repeat("x", messages.MaxPayload)
 	if _, err := messages.Encode(m); !errors.Is(err, messages.ErrTooLarge) {
 		t.Errorf("Encode = %v, want ErrTooLarge", err)
 	}

@@ -67,6 +67,53 @@ func (o *Outcome) Validate() error {
 	default:
 		p.addf("%s is not a kind of outcome", Quote(string(o.Kind)))
 	}
+	p.text("workspace", o.Workspace, MaxNameLength)
+	p.text("code", string(o.Code), maxWord)
+	p.texts("reasons", o.Reasons, maxReasons, MaxReason)
+	p.when("at", o.At)
+	if o.Source != nil {
+		p.add(o.Source.problems().Err())
+	}
+	p.count("jobs", len(o.Jobs), maxEntries)
+	if o.Job != nil {
+		p.add(o.Job.check())
+	}
+	for i := range o.Jobs[:min(len(o.Jobs), maxEntries)] {
+		if p.add(o.Jobs[i].check()); len(p) > maxReasons {
+			break
+		}
+	}
+	return p.Err()
+}
+
+func (j *JobOutcome) check() error {
+	var p Problems
+	p.text("id of a job", string(j.Job), maxWord)
+	p.text("action", j.Action, MaxActionLength)
+	p.text("state", string(j.State), maxWord)
+	p.text("code", string(j.Code), maxWord)
+	p.text("message", j.Message, MaxReason)
+	p.text("why", string(j.Why), maxWord)
+	p.text("run_command", j.Run, MaxReason)
+	for _, at := range []time.Time{j.Created, j.Started, j.Completed, j.Updated} {
+		p.when("time of a job", at)
+	}
+	if d := j.Disclosed; d != nil {
+		p.text("message", d.Message, MaxReason)
+		p.texts("unmatched_patterns", d.Unmatched, MaxResultPatterns, MaxResult)
+		p.count("unmatched_files", len(d.Leftover), MaxResultFiles)
+		p.count("withheld", len(d.Withheld), MaxResultFiles)
+		for _, path := range d.Leftover[:min(len(d.Leftover), MaxResultFiles)] {
+			p.text("an unmatched file", string(path), MaxPath)
+		}
+		for _, f := range d.Withheld[:min(len(d.Withheld), MaxResultFiles)] {
+			p.text("a withheld file", string(f.Path), MaxPath)
+			p.text("why a file is withheld", f.Reason, MaxReason)
+		}
+		if d.Metrics != nil {
+			p.add(d.Metrics.Validate())
+		}
+	}
 	return p.Err()
 }
 

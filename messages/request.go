@@ -93,8 +93,11 @@ func (r *Request) Validate() error {
 			p.addf("%s %s is too long or has control characters", f.name, Quote(f.value))
 		}
 	}
-	if len(r.Orgs) > 100 {
-		p.addf("orgs has %d entries; the limit is 100", len(r.Orgs))
+	p.texts("orgs", r.Orgs, 100, maxWord)
+	if scope := r.AnalysisScope; scope != nil {
+		p.texts("dataset_permissions", scope.DatasetPermissions, 1000, maxWord)
+		p.texts("population_permissions", scope.PopulationPermissions, 1000, maxWord)
+		p.texts("component_access", scope.ComponentAccess, 1000, maxWord)
 	}
 	return p.Err()
 }

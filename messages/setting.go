@@ -56,6 +56,7 @@ var Disclosures = []string{DiscloseExitCode, DisclosePatterns, DiscloseFiles, Di
 const (
 	maxWeights = 1000
 	maxDrain   = 1000
+	maxPattern = 10_000 // bytes
 )
 
 // Compile returns the pattern as one of the whole text.
@@ -69,7 +70,11 @@ func (w Weight) Compile() (*regexp.Regexp, error) {
 // Validate reports every rule that the setting breaks.
 func (s *Setting) Validate() error {
 	var p Problems
+	p.count("pool_limits", len(s.Limits), maxPools)
 	for pool, limit := range s.Limits {
+		if len(p) > maxReasons {
+			break
+		}
 		p.add(CheckPool(pool))
 		if !(limit > 0) {
 			p.addf("the limit of pool %s is %v; it must be above zero (pause the backend instead)", pool, limit)
@@ -86,10 +91,15 @@ func (s *Setting) Validate() error {
 		if !(w.Slots > 0 && w.Slots <= 1_000_000) {
 			p.addf("the weight of %s is %v; it must be above zero", Quote(w.Pattern), w.Slots)
 		}
+		p.text("workspace of a weight", w.Workspace, MaxNameLength)
+		if p.text("pattern of a weight", w.Pattern, maxPattern); len(w.Pattern) > maxPattern {
+			continue
+		}
 		if _, err := w.Compile(); err != nil {
 			p.addf("pattern %s: %v", Quote(w.Pattern), err)
 		}
 	}
+	p.count("disclosure", len(s.Disclosure), 10*len(Disclosures))
 	for _, d := range s.Disclosure {
 		if !slices.Contains(Disclosures, d) {
 			p.addf("%s cannot be disclosed; %s can", Quote(d), strings.Join(Disclosures, ", "))
@@ -104,6 +114,9 @@ func (s *Setting) Validate() error {
 	for _, sw := range []*Switch{s.Paused, s.Maintenance, s.Reboot} {
 		if sw != nil && (len(sw.By) > 500 || len(sw.Reason) > 500 || hasControl(sw.By) || hasControl(sw.Reason)) {
 			p.addf("who set a switch, or why, is too long or has control characters")
+		}
+		if sw != nil {
+			p.when("since", sw.Since)
 		}
 	}
 	return p.Err()

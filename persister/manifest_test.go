@@ -125,7 +125,7 @@ func TestResultFits(t *testing.T) {
 		t.Errorf("result: got %d leftovers, %d withheld, %d refused, %d raised, %d files of %d bytes, code %s", r.Leftovers, r.Withhelds, r.Refuseds, r.Raiseds, r.Files, r.Bytes, r.Code())
 	}
 	commit := &messages.Commit{Job: messages.NewJobID("r", "a"), Attempt: 1, Manifest: messages.Digest(nil), Result: r}
-	if data, err := messages.Encode(commit); err != nil || len(data) > maxResult+1000 {
+	if data, err := messages.Encode(commit); err != nil || len(data) > messages.MaxResult+1000 {
 		t.Errorf("commit: %d bytes, %v", len(data), err)
 	}
 }

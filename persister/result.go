@@ -9,10 +9,6 @@ import (
 	"sluice/messages"
 )
 
-// maxResult bounds an encoded Result, in bytes: it is part of the commit and
-// of the job's record, which must fit into a message with all the rest.
-const maxResult = 128 << 10
-
 // maxReason bounds a sentence of a worker, or of an error, in bytes.
 const maxReason = 1000
 
@@ -49,7 +45,7 @@ func newResult(f *messages.Files, m Matching, outputs []Output) *messages.Result
 // cut stays counted, and one unmatched pattern is always left: its being there
 // decides how the job ends.
 func fit(r *messages.Result) {
-	for limit := messages.MaxResultPatterns; limit > 0 && size(r) > maxResult; limit /= 2 {
+	for limit := messages.MaxResultPatterns; limit > 0 && size(r) > messages.MaxResult; limit /= 2 {
 		r.Leftover, r.Withheld = head(r.Leftover, limit/4), head(r.Withheld, limit/4)
 		r.Refused, r.Raised = head(r.Refused, limit/4), head(r.Raised, limit/4)
 		r.Unmatched = head(r.Unmatched, max(limit, 1))

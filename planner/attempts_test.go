@@ -228,7 +228,7 @@ func TestLostEvents(t *testing.T) {
 		b.ask("r1", "alone")
 		a := b.take(w)
 		w.Lease(a, messages.LeaseReleased)
-		c := &messages.Commit{Job: a.Job, Attempt: 1, Manifest: "sha256:x", Result: &messages.Result{ExitCode: 2}}
+		c := &messages.Commit{Job: a.Job, Attempt: 1, Manifest: digest, Result: &messages.Result{ExitCode: 2}}
 		Set(t, b.Fleet, "commits", messages.CommitKey("tpp", a.Job), c, 0)
 		b.sleep(31 * time.Second)
 		b.wantCode("r1", "alone", messages.NonzeroExit)

@@ -29,9 +29,8 @@ type step struct {
 // mostCalls is how many calls wait, and how many are handled together.
 const mostCalls = 64
 
-// do has the owner of the state run a function, and returns its error. An error
-// that is not about the message in hand ends the session: what was written and
-// what is known may differ.
+// do has the owner of the state run a function, and returns its error. One that
+// leaves in doubt what is written ends the session, see spare.
 func (s *session) do(ctx context.Context, run func(context.Context) error) error {
 	return s.about(ctx, jobKey{}, func(ctx context.Context) (*step, error) { return nil, run(ctx) })
 }
@@ -82,6 +81,14 @@ func (s *session) answer(ctx context.Context, c call) error {
 			open = append(open, opened{c, next})
 		case err == nil || errors.As(err, &parked):
 			c.done <- err
+		case messages.Unmendable(err) && s.jobs[c.about] != nil:
+			if err := s.breakOff(ctx, s.jobs[c.about], err); err != nil {
+				c.done <- err
+				return err
+			}
+			c.done <- nil
+		case messages.Unmendable(err):
+			c.done <- err // whoever asked says so
 		default:
 			c.done <- err
 			return err
@@ -105,12 +112,19 @@ type opened struct {
 
 // step does the steps of calls, each about another job.
 func (s *session) step(ctx context.Context, list []opened) error {
-	if err := each(ctx, list, func(ctx context.Context, o opened) error { return s.save(ctx, o.step.job, o.step.change) }); err != nil {
+	jobs := make([]*job, len(list))
+	for i, o := range list {
+		jobs[i] = o.step.job
+	}
+	err := s.eachJob(ctx, jobs, func(ctx context.Context, i int) error { return s.save(ctx, jobs[i], list[i].step.change) })
+	if err != nil {
 		return err
 	}
-	for _, o := range list {
-		if err := s.follow(ctx, o.step); err != nil {
-			return err
+	for i, o := range list {
+		if s.jobs[jobs[i].key] == jobs[i] {
+			if err := s.spare(ctx, jobs[i], s.follow(ctx, o.step)); err != nil {
+				return err
+			}
 		}
 		o.done <- nil
 	}

@@ -140,11 +140,11 @@ func TestCancelLoses(t *testing.T) {
 		w := b.worker("w1", 2)
 		b.ask("r1", "alone")
 		a := b.take(w)
-		c := &messages.Commit{Job: a.Job, Attempt: 1, Manifest: "sha256:x", Result: &messages.Result{Files: 3}}
+		c := &messages.Commit{Job: a.Job, Attempt: 1, Manifest: digest, Result: &messages.Result{Files: 3}}
 		Set(t, b.Fleet, "commits", messages.CommitKey("tpp", a.Job), c, 0)
 		b.cancel(&messages.Cancel{Request: "r1"})
 		b.wantCode("r1", "alone", messages.Success)
-		if got := b.job("r1", "alone"); got.Manifest != "sha256:x" || got.Wanted != "" {
+		if got := b.job("r1", "alone"); got.Manifest != digest || got.Wanted != "" {
 			t.Errorf("got %+v", got)
 		}
 	})

@@ -59,7 +59,7 @@ func (s *session) cancelJobs(ctx context.Context, plan *messages.Plan, c *messag
 		err := s.do(ctx, func(ctx context.Context) error {
 			for _, key := range part {
 				if j := s.jobs[key]; j != nil {
-					if err := s.want(ctx, j, code, message); err != nil {
+					if err := s.spare(ctx, j, s.want(ctx, j, code, message)); err != nil {
 						return err
 					}
 				}

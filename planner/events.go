@@ -25,8 +25,13 @@ func (s *session) event(ctx context.Context, d *messages.Delivery) error {
 			return messages.Park("the event says that it belongs on %s", messages.Quote(e.Subject()))
 		}
 		c, err := s.commit(ctx, jobKey{e.Backend, e.Job}) // it is there before the event is, and stays
-		if err == nil {
-			err = s.hear(ctx, attemptKey{jobKey{e.Backend, e.Job}, e.Workspace, e.Attempt}, func(ctx context.Context) (*step, error) { return s.verdict(ctx, &e, c) })
+		if unreadable := err; err == nil || messages.Unmendable(err) {
+			err = s.hear(ctx, attemptKey{jobKey{e.Backend, e.Job}, e.Workspace, e.Attempt}, func(ctx context.Context) (*step, error) {
+				if unreadable != nil {
+					return nil, unreadable // it is for ever: the job ends
+				}
+				return s.verdict(ctx, &e, c)
+			})
 		}
 		return s.enough(d, err)
 	}
@@ -143,7 +148,7 @@ func (s *session) stage(ctx context.Context, e *messages.WorkerEvent) (*step, er
 // holds asks the register whether a worker has, or had, the lease of a job's
 // newest attempt.
 func (s *session) holds(ctx context.Context, j *job, worker string) (bool, error) {
-	e, err := s.Leases.Get(ctx, messages.LeaseKey(j.key.backend, j.key.id, j.record.Attempt))
+	e, err := s.lease(ctx, leaseKey{j.key, j.record.Attempt})
 	switch {
 	case errors.Is(err, messages.ErrNotFound):
 		return false, nil

@@ -33,7 +33,11 @@ func (s *session) explain(ctx context.Context, b *backend) error {
 		list[i].code, _, _ = s.standby(b, l.j)
 		list[i].message = clip(why.of(l.j, list[i].code))
 	}
-	return each(ctx, list, s.label)
+	jobs := make([]*job, len(list))
+	for i, l := range list {
+		jobs[i] = l.j
+	}
+	return s.eachJob(ctx, jobs, func(ctx context.Context, i int) error { return s.label(ctx, list[i]) })
 }
 
 // A label is what a record is to say about a waiting job.

@@ -31,13 +31,17 @@ func (s *session) settling(ctx context.Context, j *job, c *messages.Commit) (las
 		}
 	}
 	owner := j.lease.owner
-	return &step{job: j, change: func(r *messages.Job) error {
-		r.Result, r.Manifest, r.Wanted = c.Result, c.Manifest, ""
-		if r.Worker == "" && c.Attempt == r.Attempt {
-			r.Worker = owner // all of its stages were too short to be told of
-		}
-		return r.Set(c.Result.Code(), describe(c.Result, r.Database), s.Now())
-	}, after: func(ctx context.Context) error { return s.over(ctx, j) }}, nil
+	return &step{job: j, change: func(r *messages.Job) error { return s.conclusion(r, c, owner) }, after: func(ctx context.Context) error { return s.over(ctx, j) }}, nil
+}
+
+// conclusion writes into a record what the commit of an attempt says. Owner has,
+// or had, the lease of the newest one.
+func (s *session) conclusion(r *messages.Job, c *messages.Commit, owner string) error {
+	r.Result, r.Manifest, r.Wanted = c.Result, c.Manifest, ""
+	if r.Worker == "" && c.Attempt == r.Attempt {
+		r.Worker = owner // all of its stages were too short to be told of
+	}
+	return r.Set(c.Result.Code(), describe(c.Result, r.Database), s.Now())
 }
 
 // want ends a job for a reason of our own, or of the user's. What is wanted is

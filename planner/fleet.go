@@ -115,10 +115,12 @@ func (s *session) heardSetting(ctx context.Context, e messages.Entry[messages.Se
 func (s *session) obey(ctx context.Context, b *backend) error {
 	b.dirty = true
 	for _, j := range b.jobs {
-		if err := s.obeyJob(ctx, b, j); err != nil {
+		if err := s.spare(ctx, j, s.obeyJob(ctx, b, j)); err != nil {
 			return err
 		}
-		s.place(j)
+		if s.jobs[j.key] == j {
+			s.place(j)
+		}
 	}
 	return nil
 }

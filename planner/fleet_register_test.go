@@ -2,6 +2,7 @@ package planner_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -47,7 +48,7 @@ func entry[T any, P value[T]](key string, it *item) (messages.Entry[T], error) {
 	}
 	v := P(new(T))
 	if err := messages.Decode(it.data, v); err != nil {
-		return e, err
+		return e, fmt.Errorf("%w: %w", messages.ErrUnreadable, err)
 	}
 	e.Value = (*T)(v)
 	return e, nil

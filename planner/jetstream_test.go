@@ -37,7 +37,15 @@ func study(n int) files {
 // test ends.
 func serverBench(t *testing.T, c *jetstream.Conn, src planner.Source) context.Context {
 	t.Helper()
-	p, err := planner.New(planner.DefaultConfig(), planner.Ports{
+	ctx := serverPlanner(t, c, src, planner.DefaultConfig())
+	serverWorker(ctx, t, c, "test")
+	return ctx
+}
+
+// serverPlanner runs a planner over a real NATS server until the test ends.
+func serverPlanner(t *testing.T, c *jetstream.Conn, src planner.Source, cfg planner.Config) context.Context {
+	t.Helper()
+	p, err := planner.New(cfg, planner.Ports{
 		Requests: c.Queue(jetstream.Requests, jetstream.PlannerConsumer, "planner"), Events: c.Queue(jetstream.Events, jetstream.PlannerConsumer, "planner"),
 		Outbox: c, Actions: c, Files: c, Dead: c, Room: c, Controls: c, Line: c, Source: src,
 		Jobs: c.JobsRegister(), Latest: c.LatestRegister(), Plans: c.PlansRegister(), Commits: c.CommitsRegister(),
@@ -47,42 +55,65 @@ func serverBench(t *testing.T, c *jetstream.Conn, src planner.Source) context.Co
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Minute)
-	ended := make(chan error, 3)
+	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
-	presence := &messages.Presence{Worker: "w1", Backend: "test", Pools: map[string]messages.Slots{"default": {Total: 8}, "db": {Total: 1}}}
-	if err := c.Announce(ctx, presence, time.Hour); err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return ctx
+}
+
+// serverWorker serves a backend's pools until ctx ends.
+func serverWorker(ctx context.Context, t *testing.T, c *jetstream.Conn, backend string) {
+	t.Helper()
+	announce(ctx, t, c, backend)
+	ctx, stop := context.WithCancel(ctx)
+	ended := make(chan error, 2)
 	for _, pool := range []string{"default", "db"} {
 		go func() {
-			ended <- serve(ctx, c, c.Queue(jetstream.Actions, jetstream.WorkerConsumer("test", pool), "worker w1"))
+			ended <- serve(ctx, c, c.Queue(jetstream.Actions, jetstream.WorkerConsumer(backend, pool), "worker w1"))
 		}()
 	}
 	t.Cleanup(func() {
-		cancel()
+		stop()
 		for range cap(ended) {
 			if err := <-ended; err != nil {
 				t.Error(err)
 			}
 		}
 	})
-	return ctx
 }
 
-// finish publishes a request, waits until it is finished, and looks at its jobs.
-func finish(ctx context.Context, t *testing.T, c *jetstream.Conn, jobs int) {
+// announce says that a backend has a worker.
+func announce(ctx context.Context, t *testing.T, c *jetstream.Conn, backend string) {
 	t.Helper()
-	r := &messages.Request{
-		ID: "r1", Backend: "test", Workspace: "ws", Actions: []string{"run_all"},
-		Source: messages.Source{Repo: "https://github.com/opensafely/study", Branch: "main", Commit: commit},
-	}
-	began := time.Now()
-	if err := c.Publish(ctx, r.Subject(), r, "r1"); err != nil {
+	presence := &messages.Presence{Worker: "w1", Backend: backend, Pools: map[string]messages.Slots{"default": {Total: 8}, "db": {Total: 1}}}
+	if err := c.Announce(ctx, presence, time.Hour); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// request publishes a request for all of a study.
+func request(ctx context.Context, t *testing.T, c *jetstream.Conn, backend string, id messages.RequestID) {
+	t.Helper()
+	r := &messages.Request{
+		ID: id, Backend: backend, Workspace: "ws", Actions: []string{"run_all"}, ForceRunDependencies: true,
+		Source: messages.Source{Repo: "https://github.com/opensafely/study", Branch: "main", Commit: commit},
+	}
+	if err := c.Publish(ctx, r.Subject(), r, string(id)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// finished waits until a request is finished.
+func finished(ctx context.Context, t *testing.T, c *jetstream.Conn, backend string, id messages.RequestID) {
+	t.Helper()
 	watch, seen := context.WithCancel(ctx)
 	defer seen()
-	err := c.PlansRegister().Watch(watch, messages.PlanKey("test", "ws", "r1"), func(e messages.Entry[messages.Plan]) {
+	err := c.PlansRegister().Watch(watch, messages.PlanKey(backend, "ws", id), func(e messages.Entry[messages.Plan]) {
 		if e.Value != nil && e.Value.Finished {
 			seen()
 		}
@@ -91,11 +122,19 @@ func finish(ctx context.Context, t *testing.T, c *jetstream.Conn, jobs int) {
 		t.Fatal(err)
 	}
 	if ctx.Err() != nil {
-		t.Error("the request was not finished in time")
+		t.Fatalf("request %s was not finished in time", id)
 	}
+}
+
+// finish publishes a request, waits until it is finished, and looks at its jobs.
+func finish(ctx context.Context, t *testing.T, c *jetstream.Conn, jobs int) {
+	t.Helper()
+	began := time.Now()
+	request(ctx, t, c, "test", "r1")
+	finished(ctx, t, c, "test", "r1")
 	t.Logf("%d jobs took %v", jobs, time.Since(began))
 	n := 0
-	err = c.JobsRegister().All(ctx, "test.ws.*", func(e messages.Entry[messages.Job]) {
+	err := c.JobsRegister().All(ctx, "test.ws.*", func(e messages.Entry[messages.Job]) {
 		if n++; e.Value.Code != messages.Success || e.Value.Attempt != 1 {
 			t.Errorf("%s: got %s (%s), attempt %d", e.Value.Action, e.Value.Code, e.Value.Message, e.Value.Attempt)
 		}

@@ -119,7 +119,7 @@ func (p *Planner) impossible(plan *messages.Plan, prj *project.Project, t terms)
 // and a result.
 const (
 	inputSize  = 200
-	resultSize = 128 << 10
+	resultSize = messages.MaxResult
 )
 
 // carryOut writes the jobs of a plan, marks it done, has it told, and lets the

@@ -99,7 +99,7 @@ func (s *session) ring(ctx context.Context) error {
 		}
 		delete(s.alarms, j)
 		if j.lease.expired {
-			if err := s.giveUp(ctx, j); err != nil {
+			if err := s.spare(ctx, j, s.giveUp(ctx, j)); err != nil {
 				return err
 			}
 			continue
@@ -226,7 +226,7 @@ func (s *session) halt(ctx context.Context, j *job, why messages.Code) error {
 func (s *session) haltLease(ctx context.Context, k leaseKey, fenced *messages.Lease) (held, error) {
 	key := messages.LeaseKey(k.backend, k.id, k.attempt)
 	for range 10 {
-		e, err := s.Leases.Get(ctx, key)
+		e, err := s.lease(ctx, k)
 		next := *fenced
 		switch {
 		case errors.Is(err, messages.ErrNotFound):

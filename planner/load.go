@@ -193,7 +193,7 @@ func (s *session) adopt(ctx context.Context, list []*job) error {
 func (s *session) lookUp(ctx context.Context, j *job, id messages.JobID) error {
 	e, err := s.Jobs.Get(ctx, messages.JobKey(j.key.backend, j.record.Workspace, id))
 	switch {
-	case errors.Is(err, messages.ErrNotFound):
+	case errors.Is(err, messages.ErrNotFound), errors.Is(err, messages.ErrUnreadable):
 		j.doom = string(id)
 	case err != nil:
 		return fmt.Errorf("read what job %s waits for: %w", j.key.id, err)
@@ -224,13 +224,13 @@ func (s *session) loadAttempts(ctx context.Context, known []*job) error {
 		return fmt.Errorf("read leases: %w", err)
 	}
 	for _, e := range strays {
-		if err := s.heardLease(ctx, e); err != nil {
+		if err := s.bear(s.heardLease(ctx, e)); err != nil {
 			return err
 		}
 	}
 	for _, j := range known {
 		if j.record.Wanted != "" && s.jobs[j.key] == j {
-			if err := s.end(ctx, j, j.record.Wanted, j.record.Message); err != nil {
+			if err := s.spare(ctx, j, s.end(ctx, j, j.record.Wanted, j.record.Message)); err != nil {
 				return err
 			}
 		}

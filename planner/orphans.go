@@ -65,7 +65,7 @@ func (s *session) dropOrphan(key leaseKey) {
 // not end by itself is told to, one that is gone is no longer waited for.
 func (s *session) checkOrphans(ctx context.Context) error {
 	for key, o := range s.orphans {
-		e, err := s.Leases.Get(ctx, messages.LeaseKey(key.backend, key.id, key.attempt))
+		e, err := s.lease(ctx, key)
 		if errors.Is(err, messages.ErrNotFound) {
 			s.dropOrphan(key)
 			continue
@@ -88,6 +88,11 @@ func (s *session) checkOrphans(ctx context.Context) error {
 		case o.lease.state == messages.LeaseHeld && age > s.cfg.ClaimWait:
 			fenced := &messages.Lease{State: messages.LeaseFenced, Owner: fencer, Nonce: fencer, Weight: o.weight, Pool: o.pool, Reason: string(messages.InternalError), At: s.Now()}
 			lease, err := s.haltLease(ctx, key, fenced)
+			if messages.Unmendable(err) {
+				s.dropOrphan(key)
+				_ = s.bear(err)
+				continue
+			}
 			if err != nil {
 				return err
 			}

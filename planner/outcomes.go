@@ -31,9 +31,16 @@ func (s *session) tell(ctx context.Context, r *messages.Job, revision messages.R
 	return s.say(ctx, o, fmt.Sprintf("job/%s/%s/%d", r.Backend, r.ID, revision))
 }
 
+// say publishes an outcome. One in which what may be disclosed of a job leaves no
+// room for the rest is published without.
 func (s *session) say(ctx context.Context, o *messages.Outcome, id string) error {
 	fault.At("planner.before-outcome")
-	if err := s.Outbox.Publish(ctx, o.Subject(), o, id); err != nil {
+	err := s.Outbox.Publish(ctx, o.Subject(), o, id)
+	if messages.Unmendable(err) && o.Job != nil && o.Job.Disclosed != nil {
+		o.Job.Disclosed = nil
+		err = s.Outbox.Publish(ctx, o.Subject(), o, id)
+	}
+	if err != nil {
 		return fmt.Errorf("publish outcome %s: %w", id, err)
 	}
 	return nil
@@ -148,7 +155,7 @@ func (s *session) outside(ctx context.Context, plan *messages.Plan) ([]messages.
 		planned := plan.Jobs[i]
 		e, err := s.Jobs.Get(ctx, messages.JobKey(plan.Request.Backend, plan.Request.Workspace, planned.Job))
 		switch {
-		case errors.Is(err, messages.ErrNotFound):
+		case errors.Is(err, messages.ErrNotFound), errors.Is(err, messages.ErrUnreadable):
 			out[i] = messages.JobOutcome{Job: planned.Job, Action: planned.Action}
 		case err != nil:
 			return fmt.Errorf("read job %s: %w", planned.Job, err)
@@ -187,8 +194,14 @@ func bound(reasons []string) []string {
 // fit cuts the list of an outcome to what one message can hold, and returns the
 // rest.
 func fit(o *messages.Outcome) (left []messages.JobOutcome) {
-	const room = messages.MaxPayload - 64<<10 // the reasons are bounded, too
-	size := 0
+	head := *o
+	head.Jobs = nil
+	data, err := json.Marshal(&head)
+	if err != nil {
+		return nil // whoever publishes it says so
+	}
+	const more = 1 << 10 // said later: how many are left
+	size, room := 0, messages.MaxPayload-len(data)-more
 	for i := range o.Jobs {
 		data, err := json.Marshal(&o.Jobs[i])
 		if size += len(data) + 1; err != nil || size > room {

@@ -104,13 +104,17 @@ func (s *session) cascade(ctx context.Context) error {
 			alive = append(alive, j)
 		}
 	}
-	err := each(ctx, alive, func(ctx context.Context, j *job) error {
+	err := s.eachJob(ctx, alive, func(ctx context.Context, i int) error {
+		j := alive[i]
 		return s.set(ctx, j, messages.DependencyFailed, messages.DependencyFailed.Message()+": "+messages.Quote(j.doom)+" did not succeed")
 	})
 	if err != nil {
 		return err
 	}
 	for _, j := range alive {
+		if s.jobs[j.key] != j {
+			continue
+		}
 		if err := s.over(ctx, j); err != nil {
 			return err
 		}

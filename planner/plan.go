@@ -55,6 +55,8 @@ func (s *session) pursuit(ctx context.Context, d draft) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case messages.Unmendable(err):
+			return s.bear(s.abandon(ctx, d, err))
 		case !errors.Is(err, errNotHere):
 			return err
 		}
@@ -71,7 +73,8 @@ func (s *session) pursuit(ctx context.Context, d draft) error {
 	}
 }
 
-// abandon rejects a request whose project file could not be had for too long.
+// abandon rejects a request whose project file could not be had for too long, or
+// whose plan cannot be carried out, now or later.
 func (s *session) abandon(ctx context.Context, d draft, cause error) error {
 	s.planning.Lock()
 	defer s.planning.Unlock()
@@ -83,7 +86,12 @@ func (s *session) abandon(ctx context.Context, d draft, cause error) error {
 		return fmt.Errorf("park request %s: %w", req.ID, err)
 	}
 	why := fmt.Sprintf("project.yaml could not be fetched for %v; this usually means a platform issue", s.cfg.SourceGiveUp)
-	if unpinned := (*unpinnedError)(nil); errors.As(cause, &unpinned) {
+	if messages.Unmendable(cause) {
+		s.log.Error().Err(cause).Str("plan", d.key).Msg("the plan cannot be carried out")
+		if why = messages.InternalError.Message(); len(d.plan.Jobs) > 0 {
+			return nil // some of its jobs may exist: it is left as it is
+		}
+	} else if unpinned := (*unpinnedError)(nil); errors.As(cause, &unpinned) {
 		why = fmt.Sprintf("the registry of images could not be asked for %v; this usually means a platform issue", s.cfg.SourceGiveUp)
 	}
 	if s.cfg.WorkingFolder { // who asks is the one who can mend it

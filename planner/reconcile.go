@@ -70,15 +70,10 @@ func (s *session) recheckFleet(ctx context.Context) error {
 // inspect reads the lease and the commit of jobs that were dispatched, and does
 // what they ask for.
 func (s *session) inspect(ctx context.Context, list []*job) error {
-	type finding struct {
-		lease  messages.Entry[messages.Lease]
-		none   bool
-		commit *messages.Commit
-	}
 	found := make([]finding, len(list))
-	err := eachOf(ctx, len(list), func(ctx context.Context, i int) (err error) {
+	err := s.eachJob(ctx, list, func(ctx context.Context, i int) (err error) {
 		j, f := list[i], &found[i]
-		f.lease, err = s.Leases.Get(ctx, messages.LeaseKey(j.key.backend, j.key.id, j.record.Attempt))
+		f.lease, err = s.lease(ctx, leaseKey{j.key, j.record.Attempt})
 		if errors.Is(err, messages.ErrNotFound) {
 			f.none, err = true, nil
 		}
@@ -95,25 +90,34 @@ func (s *session) inspect(ctx context.Context, list []*job) error {
 		if s.jobs[j.key] != j {
 			continue
 		}
-		f := found[i]
-		if f.commit != nil {
-			if err := s.settle(ctx, j, f.commit); err != nil {
-				return err
-			}
-			continue
-		}
-		if !f.none {
-			if err := s.heardLease(ctx, f.lease); err != nil {
-				return err
-			}
-		}
-		if s.jobs[j.key] == j {
-			if err := s.mend(ctx, j, f.none); err != nil {
-				return err
-			}
+		if err := s.spare(ctx, j, s.advance(ctx, j, found[i])); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// A finding is what the registers say of a job that was dispatched.
+type finding struct {
+	lease  messages.Entry[messages.Lease]
+	none   bool // no lease
+	commit *messages.Commit
+}
+
+// advance does what the registers ask for.
+func (s *session) advance(ctx context.Context, j *job, f finding) error {
+	if f.commit != nil {
+		return s.settle(ctx, j, f.commit)
+	}
+	if !f.none {
+		if err := s.heardLease(ctx, f.lease); err != nil {
+			return err
+		}
+	}
+	if s.jobs[j.key] != j {
+		return nil
+	}
+	return s.mend(ctx, j, f.none)
 }
 
 // mend takes up an attempt that has got stuck between two writes.

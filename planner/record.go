@@ -21,8 +21,8 @@ func (s *session) save(ctx context.Context, j *job, change func(*messages.Job) e
 	}
 	key := messages.JobKey(next.Backend, next.Workspace, next.ID)
 	revision, err := s.Jobs.Update(ctx, key, &next, j.revision)
-	if errors.Is(err, messages.ErrTooLarge) && next.Result != nil { // the names are in the persister's own record, too
-		next.Result = slim(next.Result)
+	if errors.Is(err, messages.ErrTooLarge) { // the names are in the persister's own record, too
+		slim(&next)
 		revision, err = s.Jobs.Update(ctx, key, &next, j.revision)
 	}
 	if errors.Is(err, messages.ErrConflict) {
@@ -40,15 +40,25 @@ func (s *session) save(ctx context.Context, j *job, change func(*messages.Job) e
 	return nil
 }
 
-// slim leaves the names out of a result, and keeps the counts.
-func slim(r *messages.Result) *messages.Result {
-	out := *r
-	out.Leftover, out.Withheld, out.Refused, out.Raised = nil, nil, nil, nil
-	out.Unmatched = slices.Clone(r.Unmatched)
-	for i := range out.Unmatched {
-		out.Unmatched[i].Pattern, out.Unmatched[i].Nearest = clipTo(out.Unmatched[i].Pattern, 200), nil
+// slim makes a record small again beside what was planned: it leaves the names
+// out of the result and keeps the counts, and shortens every sentence.
+func slim(r *messages.Job) {
+	const short = 100
+	r.Message, r.Lost = clipTo(r.Message, short), slices.Clone(r.Lost)
+	for i := range r.Lost {
+		r.Lost[i].Reason = clipTo(r.Lost[i].Reason, short)
 	}
-	return &out
+	if r.Result == nil {
+		return
+	}
+	out := *r.Result
+	out.Leftover, out.Withheld, out.Refused, out.Raised = nil, nil, nil, nil
+	out.Reason, out.Worker, out.ImageDigest = clipTo(out.Reason, short), clipTo(out.Worker, short), clipTo(out.ImageDigest, short)
+	out.Unmatched = slices.Clone(out.Unmatched)
+	for i := range out.Unmatched {
+		out.Unmatched[i].Pattern, out.Unmatched[i].Nearest = clipTo(out.Unmatched[i].Pattern, short), nil
+	}
+	r.Result = &out
 }
 
 // set moves a job to a code.

@@ -15,37 +15,47 @@ import (
 // request takes one request or cancellation.
 func (s *session) request(ctx context.Context, d *messages.Delivery) error {
 	place, err := messages.ParseSubject(d.Subject)
-	switch {
-	case err == nil && place.Kind == "request":
-		if err = s.enough(d, s.newRequest(ctx, place, d)); errors.As(err, new(*messages.Parked)) {
-			return s.tellGivenUp(ctx, place, d, err)
-		}
-		return err
-	case err == nil && place.Kind == "cancel":
+	if err != nil || place.Kind != "request" && place.Kind != "cancel" {
+		return messages.Park("subject %s is not that of a request or a cancellation", messages.Quote(d.Subject))
+	}
+	if err := errors.Join(messages.CheckBackend(place.Backend), messages.CheckWorkspace(place.Workspace)); err != nil {
+		return messages.Park("subject %s is none that an answer could go to: %w", messages.Quote(d.Subject), err) // nor a plan be kept for
+	}
+	if place.Kind == "cancel" {
 		return s.enough(d, s.cancel(ctx, place, d))
 	}
-	return messages.Park("subject %s is not that of a request or a cancellation", messages.Quote(d.Subject))
+	err = s.newRequest(ctx, place, d)
+	end := s.enough(d, err)
+	if parked := new(*messages.Parked); errors.As(end, parked) && !errors.As(err, parked) {
+		return s.tellGivenUp(ctx, place, d, end)
+	}
+	return end
 }
 
 // mostTries bounds how often a message is tried.
 const mostTries = 100
 
-// enough gives up a message that has failed so often that it must not hold up
-// the others any longer (I5). With the pauses between deliveries that takes the
-// better part of an hour.
+// enough gives up a message that no other try mends, and one that has failed so
+// often that it must not hold up the others any longer (I5). With the pauses
+// between deliveries that takes the better part of an hour.
 func (s *session) enough(d *messages.Delivery, err error) error {
-	if err == nil || d.Tries < mostTries || s.ctx.Err() != nil {
+	switch {
+	case err == nil || s.ctx.Err() != nil:
 		return err
+	case messages.Unmendable(err):
+		return messages.Park("%w", err)
+	case d.Tries >= mostTries:
+		return messages.Park("given up after %d tries: %w", d.Tries, err)
 	}
-	return messages.Park("given up after %d tries: %w", d.Tries, err)
+	return err
 }
 
 // tellGivenUp has the job server told of a request that is parked, as far as its
 // id can be read and nothing else was told or will be.
 func (s *session) tellGivenUp(ctx context.Context, place messages.Place, d *messages.Delivery, parked error) error {
 	id := readableID(d.Data)
-	if id == "" || d.Tries < mostTries {
-		return parked // unreadable has told
+	if id == "" {
+		return parked
 	}
 	why := []string{messages.InternalError.Message()}
 	s.planning.Lock()
@@ -59,7 +69,7 @@ func (s *session) tellGivenUp(ctx context.Context, place messages.Place, d *mess
 	case !e.Value.Done && len(e.Value.Jobs) == 0:
 		err = s.reject(ctx, draft{key: e.Key, plan: e.Value, revision: e.Revision}, messages.InternalError, why)
 	} // a plan with jobs is carried out, by the next planner if need be
-	if err != nil {
+	if err := s.bear(err); err != nil {
 		return err
 	}
 	return parked

@@ -19,6 +19,9 @@ import (
 // commit stands for a commit of a study.
 const commit = "07d5f283bb66f52a49933b016cf8dc144cfc7180"
 
+// digest stands for that of a manifest.
+var digest = "sha256:" + strings.Repeat("0", 64)
+
 // A bench is a fleet with a planner that runs in it.
 type bench struct {
 	*Fleet
@@ -294,8 +297,10 @@ func TestRejections(t *testing.T) {
 			"folder":     {with(func(r *messages.Request) { r.Commit = messages.WorkingFolder }), messages.InvalidRequest, nil},
 			"project":    {with(func(r *messages.Request) { r.Commit = strings.Repeat("b", 40) }), messages.InvalidProject, nil},
 			"codelists":  {with(func(r *messages.Request) { r.CodelistsOK, r.Actions = &no, []string{"gen"} }), messages.StaleCodelists, []string{"Codelists are out of date (required by action gen)"}},
-			"too large": {with(func(r *messages.Request) { r.Orgs = []string{strings.Repeat("o", messages.MaxRequestBytes)} }), messages.InvalidRequest,
-				[]string{"the request is 262353 bytes long; the limit is 262144"}},
+			"too large": {with(func(r *messages.Request) {
+				r.Actions = slices.Repeat([]string{strings.Repeat("a", messages.MaxActionLength)}, 1100)
+			}), messages.InvalidRequest,
+				[]string{"the request is 267489 bytes long; the limit is 262144"}},
 			"too heavy": {with(func(r *messages.Request) { r.Workspace = "heavy" }), messages.JobError,
 				[]string{"Action 'alone' takes 3 slots, and pool default of backend tpp is limited to 2: it could never start; ask for another weight or another limit"}},
 		} {

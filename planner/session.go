@@ -30,6 +30,7 @@ type session struct {
 	sweeping  atomic.Bool       // the queues are looked through
 	looking   atomic.Bool       // it is looked how full the streams are
 	crowded   map[string]string // what was then; of who is looking
+	garbled   sync.Map          // by leaseKey, the revisions of leases that cannot be read and were logged
 	disclose  sync.Map          // by backend, what outcomes may tell: the teller reads it
 
 	state
@@ -49,7 +50,7 @@ func (p *Planner) reign(ctx context.Context, r *reign) error {
 			return fmt.Errorf("read the registers: %w", err)
 		}
 		group.Go(func() error { return s.watch(ctx) })
-		group.Go(func() error { return s.teller.run(ctx) })
+		group.Go(func() error { return s.teller.run(ctx, s.bear) })
 		group.Go(func() error { return s.receive(ctx, "requests", p.Requests, s.request) })
 		group.Go(func() error { return s.receive(ctx, "events", p.Events, s.event) })
 		return s.loop(ctx)

@@ -121,8 +121,8 @@ needs:
 // dispatch begins the next attempts of jobs: first the records, then the
 // actions, in order.
 func (s *session) dispatch(ctx context.Context, list []*job) error {
-	err := each(ctx, list, func(ctx context.Context, j *job) error {
-		return s.save(ctx, j, func(r *messages.Job) error {
+	err := s.eachJob(ctx, list, func(ctx context.Context, i int) error {
+		return s.save(ctx, list[i], func(r *messages.Job) error {
 			r.Attempt++
 			r.Worker = ""
 			return r.Set(messages.Initiated, "", s.Now())
@@ -132,10 +132,14 @@ func (s *session) dispatch(ctx context.Context, list []*job) error {
 		return err
 	}
 	for _, j := range list {
+		if s.jobs[j.key] != j {
+			continue
+		}
 		j.lease, j.discarded, j.published, j.gone = held{}, time.Time{}, time.Time{}, 0
 		s.backend(j.key.backend).tried[j.key] = j
 		fault.At("planner.after-record-before-action")
-		if _, err := s.publish(ctx, j); err != nil {
+		_, err := s.publish(ctx, j)
+		if err := s.spare(ctx, j, err); err != nil {
 			return err
 		}
 		fault.At("planner.after-action")

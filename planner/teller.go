@@ -41,8 +41,8 @@ func (t *teller) add(what telling) {
 	}
 }
 
-// run tells until ctx ends.
-func (t *teller) run(ctx context.Context) error {
+// run tells until ctx ends. Bear takes what cannot be told, now or later.
+func (t *teller) run(ctx context.Context, bear func(error) error) error {
 	for {
 		now := t.next()
 		if len(now) == 0 {
@@ -53,7 +53,7 @@ func (t *teller) run(ctx context.Context) error {
 			}
 			continue
 		}
-		err := each(ctx, now, func(ctx context.Context, what telling) error { return what.tell(ctx) })
+		err := each(ctx, now, func(ctx context.Context, what telling) error { return bear(what.tell(ctx)) })
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -62,8 +62,8 @@ func (w *Worker) claim(ctx context.Context, a *messages.Action) (*hold, error) {
 	}
 	now, err := h.leases.Get(ctx, h.key)
 	switch {
-	case errors.Is(err, messages.ErrNotFound):
-		return nil, errTaken // deleted by hand: never claimed again
+	case errors.Is(err, messages.ErrNotFound), errors.Is(err, messages.ErrUnreadable):
+		return nil, errTaken // deleted or overwritten by hand: never claimed again
 	case err != nil:
 		return nil, fmt.Errorf("claim attempt %d of %s: %w", a.Attempt, a.Job, err)
 	case !h.mine(now.Value):

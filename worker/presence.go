@@ -67,7 +67,7 @@ func (w *Worker) presence() *messages.Presence {
 	case draining:
 		p.Draining, p.Reason = true, "draining"
 	case unfit != "":
-		p.Draining, p.Reason = true, unfit
+		p.Draining, p.Reason = true, messages.Clip(unfit)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -124,7 +124,7 @@ func (a *attempt) run() error {
 	action := &a.entry.Action
 	a.entry.Files = &messages.Files{
 		Job: action.Job, Attempt: action.Attempt, Backend: action.Backend, Workspace: action.Workspace, Worker: a.w.cfg.Name,
-		Cancelled: end.stopped, TimedOut: end.timedOut, Reason: end.reason,
+		Cancelled: end.stopped, TimedOut: end.timedOut, Reason: messages.Clip(end.reason),
 		ExitCode: exit.Code, OOMKilled: exit.OOMKilled, Started: exit.Started, Finished: exit.Finished,
 		ImageDigest: a.entry.Digest, Log: log, Given: a.entry.Given, Metrics: a.metrics,
 	}

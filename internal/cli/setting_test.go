@@ -90,6 +90,7 @@ func TestReboot(t *testing.T) {
 	t.Setenv("BACKEND", "test")
 	j := &messages.Job{
 		ID: messages.NewJobID("r", "a"), Request: "r", Backend: "test", Workspace: "ws", Action: "a", Pool: "default", Weight: 1, Image: "r:v1", Run: "r:v1",
+		Source:  messages.Source{Repo: "https://github.com/opensafely/study", Commit: strings.Repeat("a", 40)},
 		Attempt: 1, State: messages.Running, Code: messages.Executing, Worker: "w1",
 	}
 	revision, err := c.JobsRegister().Create(t.Context(), messages.JobKey("test", "ws", j.ID), j)
