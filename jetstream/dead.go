@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,9 +18,11 @@ import (
 // A DeadLetter is a message in SLUICE_DEAD.
 type DeadLetter struct {
 	Sequence uint64              `json:"seq"`
+	Letter   string              `json:"letter"` // its own subject: who may publish there is who can have written it
 	Reason   string              `json:"reason"`
 	Subject  string              `json:"subject"` // where it was published
 	Stream   string              `json:"stream,omitempty"`
+	Original uint64              `json:"stream_seq,omitempty"` // where in that stream
 	By       string              `json:"by"`
 	At       string              `json:"at"`
 	Header   map[string][]string `json:"header,omitempty"` // the original ones
@@ -87,11 +90,19 @@ func (c *Conn) deadFrom(ctx context.Context, seq uint64, opts ...jetstream.GetMs
 func deadLetter(raw *jetstream.RawStreamMsg) DeadLetter {
 	dropped, _ := strconv.Atoi(raw.Header.Get(droppedHeaders)) // none if it is not there
 	cut, _ := strconv.ParseUint(raw.Header.Get(messages.DeadCut), 10, 64)
+	original, _ := strconv.ParseUint(raw.Header.Get(messages.DeadSequence), 10, 64)
 	return DeadLetter{
-		Cut: cut, Sequence: raw.Sequence, Data: raw.Data, Size: len(raw.Data), Header: giveHeader(raw.Header), Dropped: dropped,
+		Letter: raw.Subject, Original: original, Cut: cut, Sequence: raw.Sequence, Data: raw.Data, Size: len(raw.Data), Header: giveHeader(raw.Header), Dropped: dropped,
 		Reason: raw.Header.Get(messages.DeadReason), Subject: raw.Header.Get(messages.DeadSubject), Stream: raw.Header.Get(messages.DeadStream),
 		By: raw.Header.Get(messages.DeadBy), At: raw.Header.Get(messages.DeadAt),
 	}
+}
+
+// Forged reports whether a letter says that it comes from elsewhere than what it
+// was published on is for. The fleet writes none such.
+func (l DeadLetter) Forged() bool {
+	place, _ := messages.ParseSubject(l.Subject) // unknown tokens are "_"
+	return l.Letter != messages.DeadSubjectOf(place.Backend, place.Workspace, string(place.Job))
 }
 
 // streamOf is where messages of a kind of subject are kept.
@@ -99,9 +110,11 @@ var streamOf = map[string]string{"request": Requests, "cancel": Requests, "actio
 
 // RetryDead publishes a dead letter where it came from, byte for byte, and then
 // takes it out of the dead letters. Whoever may write a letter may write any
-// subject into it, so it goes back to none but the fleet's own queues: the
-// operator's right to publish is not lent to the letter. Headers that act on
-// the server stay away: with its old id it would be taken for a copy.
+// subject into it, so it goes back to none but the fleet's own queues, and those
+// of its own backend: the operator's right to publish is not lent to the letter.
+// Requests and cancellations, which no backend may publish, must be the stream's
+// own. Headers that act on the server stay away: with its old id it would be
+// taken for a copy.
 func (c *Conn) RetryDead(ctx context.Context, seq uint64) (DeadLetter, error) {
 	l, err := c.DeadLetter(ctx, seq)
 	if err != nil {
@@ -112,7 +125,10 @@ func (c *Conn) RetryDead(ctx context.Context, seq uint64) (DeadLetter, error) {
 	if err != nil || stream == "" {
 		return l, fmt.Errorf("dead letter %d does not come from a queue of the fleet but from %s: it cannot be put back", seq, messages.Quote(l.Subject))
 	}
-	if l.Cut > 0 {
+	if l.Forged() {
+		return l, fmt.Errorf("dead letter %d says that it comes from %s and was published on %s, where none of that is: it is forged and cannot be put back", seq, messages.Quote(l.Subject), messages.Quote(l.Letter))
+	}
+	if l.Cut > 0 || stream == Requests {
 		if l.Data, err = c.whole(ctx, stream, l); err != nil {
 			return l, err
 		}
@@ -127,21 +143,22 @@ func (c *Conn) RetryDead(ctx context.Context, seq uint64) (DeadLetter, error) {
 	return l, c.DropDead(ctx, seq)
 }
 
-// whole reads the bytes of a message whose letter is cut.
+// whole reads the bytes of a message whose letter is cut, or must be vouched for
+// by its stream.
 func (c *Conn) whole(ctx context.Context, stream string, l DeadLetter) (data []byte, err error) {
 	var raw *jetstream.RawStreamMsg
 	err = c.retry(ctx, func(ctx context.Context) error {
 		s, err := c.stream(ctx, stream)
 		if err == nil {
-			raw, err = s.GetMsg(ctx, l.Cut)
+			raw, err = s.GetMsg(ctx, max(l.Cut, l.Original, 1))
 		}
 		return err
 	})
 	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound), err == nil && raw.Subject != l.Subject:
-		return nil, fmt.Errorf("dead letter %d is cut, and %s does not keep the whole of it any more: it cannot be put back", l.Sequence, stream)
+	case errors.Is(err, jetstream.ErrMsgNotFound), err == nil && (raw.Subject != l.Subject || !bytes.HasPrefix(raw.Data, l.Data) || l.Cut == 0 && len(raw.Data) != len(l.Data)):
+		return nil, fmt.Errorf("%s does not keep the message of dead letter %d any more, or never did: it cannot be put back; if its sender still wants it, it can be published again", stream, l.Sequence)
 	case err != nil:
-		return nil, fmt.Errorf("read message %d of %s: %w", l.Cut, stream, err)
+		return nil, fmt.Errorf("read the message of dead letter %d in %s: %w", l.Sequence, stream, err)
 	}
 	return raw.Data, nil
 }

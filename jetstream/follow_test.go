@@ -185,3 +185,40 @@ func TestRetryLendsNoRights(t *testing.T) {
 		t.Errorf("%d letters are left, %v; want all 11", n, err)
 	}
 }
+
+// TestForgedLetters: a letter that a backend's worker wrote by itself goes back
+// to nothing of another backend's, and to no queue that only job servers write.
+func TestForgedLetters(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	rawPublish(t, f, "sluice.request.test.ws", "NATS/1.0\r\n\r\n", `{"id":"theirs"}`)
+	for _, l := range []struct{ letter, subject, header, data string }{
+		{"sluice.dead.other._._", "sluice.request.test.ws", "", "{}"},
+		{"sluice.dead.other.ws._", "sluice.request.test.ws", "Sluice-Stream: SLUICE_REQUESTS\r\nSluice-Sequence: 1\r\n", `{"id":"theirs"}`},
+		{"sluice.dead.test.ws._", "sluice.request.test.ws", "", "{}"},
+		{"sluice.dead.test.ws._", "sluice.request.test.ws", "Sluice-Sequence: 1\r\n", `{"id":"mine"}`},
+		{"sluice.dead.test.ws._", "sluice.request.test.ws", "Sluice-Sequence: 1\r\nSluice-Cut: 1\r\n", `{"id":"mine"}`},
+		{"sluice.dead.test.ws._", "sluice.request.test.ws", "Sluice-Sequence: 7\r\n", `{"id":"theirs"}`},
+		{"sluice.dead.test.ws._", "sluice.cancel.test.ws", "Sluice-Sequence: 1\r\n", `{"id":"theirs"}`},
+		{"sluice.dead.other.ws." + string(files(1).Job), files(1).Subject(), "", "{}"},
+		{"sluice.dead.other.ws.job", "sluice.event.persister.test.ws.job.persisted", "", "{}"},
+		{"sluice.dead.other.ws.job", "sluice.action.test.db.ws.job", "", "{}"},
+	} {
+		rawPublish(t, f, l.letter, "NATS/1.0\r\nSluice-By: planner\r\nSluice-Subject: "+l.subject+"\r\n"+l.header+"\r\n", l.data)
+		seq := f.stream(t, jetstream.Dead).State.LastSeq
+		if _, err := f.RetryDead(t.Context(), seq); err == nil || !strings.Contains(err.Error(), "cannot be put back") {
+			t.Errorf("RetryDead of a letter on %s from %s with %q: %v, want that it cannot be put back", l.letter, l.subject, l.header, err)
+		}
+		if got, err := f.DeadLetter(t.Context(), seq); err != nil || got.Letter != l.letter {
+			t.Errorf("the letter's own subject is %q (%v), want %s", got.Letter, err, l.letter)
+		}
+	}
+	for _, stream := range []string{jetstream.Files, jetstream.Events, jetstream.Actions} {
+		if n := f.stream(t, stream).State.Msgs; n != 0 {
+			t.Errorf("%d messages are in %s", n, stream)
+		}
+	}
+	if n := f.stream(t, jetstream.Requests).State.Msgs; n != 1 {
+		t.Errorf("%d requests are there, want the one", n)
+	}
+}

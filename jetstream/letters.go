@@ -55,6 +55,9 @@ func (c *Conn) park(ctx context.Context, l letter) error {
 	msg.Header.Set(messages.DeadStream, l.stream)
 	msg.Header.Set(messages.DeadBy, oneLine(l.by, maxReason))
 	msg.Header.Set(messages.DeadAt, time.Now().UTC().Format(time.RFC3339))
+	if l.seq > 0 {
+		msg.Header.Set(messages.DeadSequence, strconv.FormatUint(l.seq, 10))
+	}
 	var opts []jetstream.PublishOpt
 	if l.id != "" {
 		opts = append(opts, jetstream.WithMsgID(l.id))

@@ -57,6 +57,7 @@ func full(name string) messages.Message {
 		m.Result.Refused, m.Result.Raised = m.Result.Withheld, m.Result.Leftover
 	case *messages.Plan:
 		m.Reasons, m.Warnings, m.Jobs[0].Wait = []string{"r"}, []string{"w"}, []messages.JobID{job}
+		m.Cancel = &messages.Cancel{Request: m.Request.ID, Backend: "tpp", Workspace: "asthma", Actions: []string{"summarise"}, By: "ada"}
 	case *messages.Action:
 		m.Env, m.Patterns = []messages.EnvVar{{Name: "A", Value: "b"}}, []string{"*"}
 	case *messages.Files:

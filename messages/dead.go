@@ -8,6 +8,9 @@ const (
 	DeadStream  = "Sluice-Stream"  // where it was kept
 	DeadBy      = "Sluice-By"      // who gave it up: planner, worker NAME, persister
 	DeadAt      = "Sluice-At"      // RFC 3339
+	// Where in its stream it was. A request or a cancellation is put back only if
+	// it is still there.
+	DeadSequence = "Sluice-Sequence"
 	// A message with which the server's max_payload leaves no room for these
 	// headers is cut. The whole of it is at this sequence of its stream, as long
 	// as that keeps it.

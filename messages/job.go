@@ -256,6 +256,7 @@ type Plan struct {
 	Warnings []string  `json:"warnings,omitempty"`
 	Created  time.Time `json:"created_at"`
 	Waiting  string    `json:"waiting,omitempty"`  // why nothing is decided yet, for people inside: the project file cannot be had
+	Cancel   *Cancel   `json:"cancel,omitempty"`   // came before all of its jobs were written: they end with it
 	Done     bool      `json:"done,omitempty"`     // all of its jobs are written
 	Finished bool      `json:"finished,omitempty"` // all of its jobs have ended, and the job server was told
 }
@@ -295,6 +296,9 @@ func (pl *Plan) Validate() error {
 	p.texts("actions", pl.Actions, maxEntries, MaxActionLength)
 	p.text("waiting", pl.Waiting, MaxReason)
 	p.when("created_at", pl.Created)
+	if pl.Cancel != nil {
+		p.add(pl.Cancel.Validate())
+	}
 	p.count("jobs", len(pl.Jobs), maxEntries)
 	for _, j := range pl.Jobs[:min(len(pl.Jobs), maxEntries)] {
 		p.add(CheckAction(j.Action))

@@ -1,6 +1,8 @@
 package planner_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,4 +184,53 @@ func TestCancelDependency(t *testing.T) {
 		b.cancel(&messages.Cancel{Request: "r1"})
 		b.wantCode("r2", "left", messages.DependencyFailed)
 	})
+}
+
+// TestCancelUnplanned: a cancellation of a request of which a planner that died
+// has written some jobs, and whose project file is away, holds up nobody: it is
+// obeyed when the rest is written, also when a planner dies meanwhile.
+func TestCancelUnplanned(t *testing.T) {
+	t.Parallel()
+	for crash := range 12 { // at none, and at each write after the project file is back
+		synctest.Test(t, func(t *testing.T) {
+			b := setup(t, diamond)
+			b.ask("r1", "run_all")
+			b.stop()
+			b.mutate("jobs", messages.JobKey("tpp", "ws", messages.NewJobID("r1", "right")), nil)
+			plan := Lookup[messages.Plan](b.Fleet, "jobs", messages.PlanKey("tpp", "ws", "r1"))
+			plan.Done = false
+			Set(t, b.Fleet, "jobs", messages.PlanKey("tpp", "ws", "r1"), plan, 0)
+			b.Cut(errors.New("the repository is away"))
+			b.start()
+			b.sleep(10 * time.Second) // the planner before it has the leader key for a moment yet
+			b.cancel(&messages.Cancel{Request: "r1", Actions: []string{"gen", "nothing"}, By: "ada"})
+			b.cancel(&messages.Cancel{Request: "r1", Actions: []string{"right"}})
+			b.cancel(&messages.Cancel{Request: "none"})
+			if dead := b.Dead(); len(dead) != 1 || !strings.Contains(dead[0].Reason, "there is no request none") || b.Waiting() != 0 {
+				t.Fatalf("%d wait, dead letters: %v; want the cancellation of nothing, which came last", b.Waiting(), dead)
+			}
+			b.Cut(nil)
+			if crash > 0 {
+				b.stop()
+				conn := b.Connect(crash, crash%2 == 0, func() {})
+				b.serve(conn.Ports())
+				b.sleep(time.Hour)
+				b.stop()
+				b.start()
+			}
+			b.sleep(time.Hour)
+			b.wantCode("r1", "gen", messages.CancelledByUser)
+			b.wantCode("r1", "right", messages.CancelledByUser)
+			b.wantCode("r1", "left", messages.DependencyFailed)
+			b.wantCode("r1", "alone", messages.WaitingOnWorkers)
+			if started := b.Started(); len(started) != 0 {
+				t.Errorf("started %v", started)
+			}
+			b.cancel(&messages.Cancel{Request: "r1", Kill: true})
+			b.wantCode("r1", "alone", messages.KilledByAdmin)
+			if kinds := b.kinds("r1"); kinds[len(kinds)-1] != "finished" {
+				t.Errorf("outcomes: %q", kinds)
+			}
+		})
+	}
 }

@@ -34,26 +34,37 @@ func (s *session) cancel(ctx context.Context, place messages.Place, d *messages.
 	case !e.Value.Done:
 		return s.withdraw(ctx, plan, &c)
 	}
-	code, message := messages.CancelledByUser, messages.CancelledByUser.Message()
+	return s.cancelJobs(ctx, e.Value, &c)
+}
+
+// meant reports whether a cancellation is for an action.
+func meant(c *messages.Cancel, action string) bool {
+	return len(c.Actions) == 0 || slices.Contains(c.Actions, action)
+}
+
+// cancelled returns how jobs end that are cancelled.
+func cancelled(c *messages.Cancel) (code messages.Code, message string) {
+	code = messages.CancelledByUser
 	if c.Kill {
-		code, message = messages.KilledByAdmin, messages.KilledByAdmin.Message()
+		code = messages.KilledByAdmin
 	}
-	if c.By != "" {
+	if message = code.Message(); c.By != "" {
 		message += " (" + c.By + ")"
 	}
-	return s.cancelJobs(ctx, e.Value, &c, code, message)
+	return code, message
 }
 
 // cancelJobs ends the jobs of a plan, those that need others first: what the
 // user cancels must not fail because of what it needs. The owner of the state
 // is asked for a few at a time, so that everything else goes on.
-func (s *session) cancelJobs(ctx context.Context, plan *messages.Plan, c *messages.Cancel, code messages.Code, message string) error {
+func (s *session) cancelJobs(ctx context.Context, plan *messages.Plan, c *messages.Cancel) error {
 	var keys []jobKey
 	for _, planned := range slices.Backward(plan.Jobs) {
-		if !planned.Reused && (len(c.Actions) == 0 || slices.Contains(c.Actions, planned.Action)) {
+		if !planned.Reused && meant(c, planned.Action) {
 			keys = append(keys, jobKey{c.Backend, planned.Job})
 		}
 	}
+	code, message := cancelled(c)
 	s.log.Info().Str("request", string(c.Request)).Str("backend", c.Backend).Str("by", c.By).Int("jobs", len(keys)).Str("code", string(code)).Msg("jobs are cancelled")
 	for part := range slices.Chunk(keys, 16) {
 		err := s.do(ctx, func(ctx context.Context) error {
@@ -81,8 +92,11 @@ func (s *session) withdraw(ctx context.Context, d draft, c *messages.Cancel) err
 	if err != nil {
 		return err
 	}
-	if !open || len(d.plan.Jobs) > 0 {
-		return fmt.Errorf("request %s is being planned; the cancellation waits for that", c.Request)
+	if !open {
+		return fmt.Errorf("request %s was planned just now; the cancellation comes again at once", c.Request)
+	}
+	if len(d.plan.Jobs) > 0 {
+		return s.keepCancel(ctx, d, c)
 	}
 	left := slices.DeleteFunc(slices.Clone(d.plan.Request.Actions), func(name string) bool { return slices.Contains(c.Actions, name) })
 	switch {
@@ -99,4 +113,40 @@ func (s *session) withdraw(ctx context.Context, d draft, c *messages.Cancel) err
 	plan.Request.Actions = left
 	d.plan = &plan
 	return s.write(ctx, &d)
+}
+
+// keepCancel writes a cancellation into a plan of which some jobs are written
+// and some are not. Whoever carries the plan out obeys it: that may take as long
+// as the project file is away, and nobody else waits for it.
+func (s *session) keepCancel(ctx context.Context, d draft, c *messages.Cancel) error {
+	plan, kept := *d.plan, *c
+	kept.Actions = nil
+	before := d.plan.Cancel
+	if len(c.Actions) > 0 && (before == nil || len(before.Actions) > 0) {
+		for _, planned := range plan.Jobs {
+			if meant(c, planned.Action) || before != nil && meant(before, planned.Action) {
+				kept.Actions = append(kept.Actions, planned.Action)
+			}
+		}
+		if len(kept.Actions) == 0 {
+			return nil // for none of its jobs
+		}
+	}
+	plan.Cancel = &kept
+	d.plan = &plan
+	return s.write(ctx, &d)
+}
+
+// markCancelled writes into a job's record that its plan was cancelled before it
+// began: it waits for nothing but its end.
+func (s *session) markCancelled(ctx context.Context, j *job, c *messages.Cancel) error {
+	if c == nil || !meant(c, j.record.Action) || j.record.State.Final() || j.record.Wanted != "" {
+		return nil
+	}
+	return s.save(ctx, j, func(r *messages.Job) error {
+		code, message := cancelled(c)
+		r.Wanted, r.Message = code, clip(message)
+		r.Touch(s.Now())
+		return nil
+	})
 }

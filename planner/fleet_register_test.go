@@ -235,3 +235,14 @@ func matches(filter, key string) bool {
 	}
 	return len(want) == len(have)
 }
+
+// mutate puts bytes under a key, whatever stood there; nil takes it out.
+func (f *Fleet) mutate(bucket, key string, data []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if data == nil {
+		delete(f.buckets[bucket], key)
+		return
+	}
+	f.set(bucket, key, data, 0)
+}

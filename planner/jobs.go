@@ -129,8 +129,10 @@ func (s *session) carryOut(ctx context.Context, d draft, prj *project.Project, t
 	known := make([]*job, len(jobs))
 	lists := make([]messages.Entry[messages.Latest], len(jobs))
 	err := eachOf(ctx, len(jobs), func(ctx context.Context, i int) (err error) {
-		known[i], err = s.create(ctx, jobs[i])
-		return err
+		if known[i], err = s.create(ctx, jobs[i]); err != nil {
+			return err
+		}
+		return s.markCancelled(ctx, known[i], d.plan.Cancel)
 	})
 	if err != nil {
 		return err
@@ -154,7 +156,7 @@ func (s *session) carryOut(ctx context.Context, d draft, prj *project.Project, t
 	}
 	req := d.plan.Request
 	s.log.Info().Str("request", string(req.ID)).Str("backend", req.Backend).Str("workspace", req.Workspace).Int("jobs", len(jobs)).Msg("request accepted")
-	return s.do(ctx, func(ctx context.Context) error {
+	err = s.do(ctx, func(ctx context.Context) error {
 		s.announceLater(d, time.Time{}) // before anything about its jobs
 		request := s.requestOf(&messages.Job{Backend: req.Backend, Workspace: req.Workspace, Request: req.ID})
 		request.open += len(known)
@@ -166,6 +168,10 @@ func (s *session) carryOut(ctx context.Context, d draft, prj *project.Project, t
 		}
 		return s.adopt(ctx, known)
 	})
+	if err != nil || d.plan.Cancel == nil {
+		return err
+	}
+	return s.cancelJobs(ctx, d.plan, d.plan.Cancel)
 }
 
 // create writes a new job, or finds it written.

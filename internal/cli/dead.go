@@ -50,7 +50,11 @@ func (a *app) letters(asJSON bool) (list func(jetstream.DeadLetter), stop func()
 		if n++; n == 1 {
 			fmt.Fprintln(tw, "NUMBER\tAT\tBY\tSUBJECT\tBYTES\tREASON")
 		}
-		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%d\t%s\n", l.Sequence, l.At, progress.Clean(l.By), progress.Clean(l.Subject), l.Size, progress.Clean(l.Reason))
+		subject := progress.Clean(l.Subject)
+		if l.Forged() {
+			subject += " (forged, on " + progress.Clean(l.Letter) + ")"
+		}
+		fmt.Fprintf(tw, "%d\t%s\t%s\t%s\t%d\t%s\n", l.Sequence, l.At, progress.Clean(l.By), subject, l.Size, progress.Clean(l.Reason))
 	}, tw.Flush
 }
 
@@ -75,7 +79,7 @@ func (cmd *deadShow) Run(a *app) error {
 		_, err := a.stdout.Write(l.Data)
 		return err
 	}
-	fmt.Fprintf(a.stdout, "number:  %d\nreason:  %s\nsubject: %s\nstream:  %s\nby:      %s\nat:      %s\n", l.Sequence, progress.Clean(l.Reason), progress.Clean(l.Subject), l.Stream, progress.Clean(l.By), l.At)
+	fmt.Fprintf(a.stdout, "number:  %d\nletter:  %s\nreason:  %s\nsubject: %s\nstream:  %s\nby:      %s\nat:      %s\n", l.Sequence, progress.Clean(l.Letter), progress.Clean(l.Reason), progress.Clean(l.Subject), l.Stream, progress.Clean(l.By), l.At)
 	if l.Cut > 0 {
 		fmt.Fprintf(a.stdout, "cut:     the whole is message %d of the stream\n", l.Cut)
 	}
