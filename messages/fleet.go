@@ -52,6 +52,12 @@ type Leader struct {
 	Owner string    `json:"owner"`
 	Nonce string    `json:"nonce"`
 	Since time.Time `json:"since"`
+
+	// Whether this planner is well: how often it had to begin anew since it was
+	// started, when and why it did last.
+	Again   int       `json:"again,omitempty"`
+	AgainAt time.Time `json:"again_at,omitzero"`
+	Because string    `json:"because,omitempty"`
 }
 
 // Validate reports every rule that the record breaks.
@@ -63,5 +69,7 @@ func (l *Leader) Validate() error {
 	p.text("owner", l.Owner, maxWord)
 	p.text("nonce", l.Nonce, maxWord)
 	p.when("since", l.Since)
+	p.when("again_at", l.AgainAt)
+	p.text("because", l.Because, MaxReason)
 	return p.Err()
 }

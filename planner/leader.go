@@ -23,7 +23,8 @@ type reign struct {
 
 // acquire waits until the leader key is free and takes it.
 func (p *Planner) acquire(ctx context.Context) (*reign, error) {
-	r := &reign{value: messages.Leader{Owner: p.cfg.Name, Nonce: rand.Text(), Since: p.Now()}}
+	r := &reign{value: p.fault}
+	r.value.Owner, r.value.Nonce, r.value.Since = p.cfg.Name, rand.Text(), p.Now()
 	ctx, cancel := context.WithCancel(ctx)
 	changed := make(chan struct{}, 1)
 	watch := make(chan struct{})

@@ -11,11 +11,13 @@ package planner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"sluice/internal/fault"
+	"sluice/messages"
 )
 
 // A Planner plans for one fleet. Several may run; one of them is active.
@@ -24,6 +26,7 @@ type Planner struct {
 	Ports
 	log     zerolog.Logger
 	weights weights
+	fault   messages.Leader // what the leader key is to say of the last session's end; Run's own
 }
 
 // New returns a service that does nothing until Run.
@@ -56,6 +59,7 @@ func (p *Planner) Run(ctx context.Context) error {
 			wait = shortest
 		}
 		p.log.Error().Err(err).Dur("pause", wait).Msg("planner begins anew")
+		p.fault = messages.Leader{Again: p.fault.Again + 1, AgainAt: p.Now(), Because: clip(fmt.Sprint(err))}
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():

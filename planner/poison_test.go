@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"sluice/jetstream"
 	"sluice/jetstream/jetstreamtest"
 	"sluice/messages"
@@ -21,28 +19,18 @@ type poisoned struct {
 	*testing.T
 	ctx   context.Context
 	c     *jetstream.Conn
-	raw   *nats.Conn
 	reign string // of the planner, when all began
 }
 
 func poison(t *testing.T) *poisoned {
 	t.Parallel()
-	server := jetstreamtest.Server(t)
-	c := jetstreamtest.Connect(t, server)
-	if err := c.Provision(t.Context(), jetstreamtest.Topology()); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := nats.Connect(server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(raw.Close)
+	c := jetstreamtest.Conn(t)
 	cfg := planner.DefaultConfig()
 	cfg.LeaseTTL, cfg.LeaseGrace, cfg.LeaseKeep, cfg.Reconcile, cfg.Backoff, cfg.MaxBackoff = time.Second, 2*time.Second, time.Hour, time.Second, 0, 0
 	ctx := serverPlanner(t, c, study(0), cfg)
 	serverWorker(ctx, t, c, "other")
 	announce(ctx, t, c, "test")
-	p := &poisoned{T: t, ctx: ctx, c: c, raw: raw}
+	p := &poisoned{T: t, ctx: ctx, c: c}
 	p.good("first")
 	p.reign = p.leader()
 	return p
@@ -76,9 +64,8 @@ func (p *poisoned) unmoved() {
 // put stores bytes on a subject.
 func (p *poisoned) put(subject string, data []byte) {
 	p.Helper()
-	reply, err := p.raw.RequestWithContext(p.ctx, subject, data)
-	if err != nil || strings.Contains(string(reply.Data), `"error"`) {
-		p.Fatalf("publish on %s: %v %s", subject, err, reply.Data)
+	if err := p.c.Store(p.ctx, subject, data); err != nil {
+		p.Fatal(err)
 	}
 }
 

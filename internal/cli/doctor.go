@@ -14,7 +14,7 @@ import (
 
 type doctorCommand struct {
 	natsFlags
-	Only []string `help:"Look at these only: git, engine, nats, topology, room." enum:"git,engine,nats,topology,room"`
+	Only []string `help:"Look at these only: git, engine, nats, topology, room, stuck." enum:"git,engine,nats,topology,room,stuck"`
 	JSON bool     `help:"Print an object a finding."`
 }
 
@@ -38,6 +38,7 @@ func (cmd *doctorCommand) Run(a *app) error {
 		{"nats", func(a *app, _ *finding) (string, error) { return cmd.checkServer(a) }},
 		{"topology", func(a *app, _ *finding) (string, error) { return cmd.checkTopology(a) }},
 		{"room", cmd.checkRoom},
+		{"stuck", cmd.checkStuck},
 	} {
 		if len(cmd.Only) > 0 && !slices.Contains(cmd.Only, look.what) {
 			continue

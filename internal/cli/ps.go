@@ -53,13 +53,17 @@ func (cmd *psCommand) Run(a *app) error {
 	if e, err := c.LeaderRegister().Get(a.ctx, messages.LeaderKey); err == nil && e.Value != nil {
 		planner = e.Value.Owner
 	}
+	said, _ := stuck(a.ctx, c) // as far as it can be seen; the doctor says what cannot
 	if cmd.JSON {
-		return a.printJSON(map[string]any{"planner": planner, "workers": workers, "settings": settings, "jobs": jobs, "dead_letters": dead})
+		return a.printJSON(map[string]any{"planner": planner, "stuck": said, "workers": workers, "settings": settings, "jobs": jobs, "dead_letters": dead})
 	}
 	if planner == "" {
 		fmt.Fprintln(a.stdout, "planner: none is active: requests wait")
 	} else {
 		fmt.Fprintf(a.stdout, "planner: %s\n", progress.Clean(planner))
+	}
+	for _, s := range said {
+		fmt.Fprintf(a.stdout, "stuck: %s\n", s)
 	}
 	a.printWorkers(workers)
 	for _, b := range sortedKeys(settings) {

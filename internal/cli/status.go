@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -60,6 +61,9 @@ func (a *app) printQueued(c *jetstream.Conn, plan *messages.Plan, asJSON bool) e
 	why := "a planner is active and has others to read first"
 	if e, err := c.LeaderRegister().Get(a.ctx, messages.LeaderKey); err != nil || e.Value == nil {
 		why = "no planner is active: start one, or see `sluice ps`"
+	}
+	if said, err := stuck(a.ctx, c); err == nil && len(said) > 0 {
+		why = "something is stuck: " + strings.Join(said, "; ")
 	}
 	r := &plan.Request
 	if asJSON {
