@@ -68,6 +68,8 @@ func (p *Persister) read(ctx context.Context, d *messages.Delivery) (*attempt, e
 	switch {
 	case errors.Is(err, messages.ErrNotFound), err == nil && entry.Value == nil:
 		return nil, messages.Park("job %s of workspace %s has no record: nobody planned it", f.Job, f.Workspace)
+	case errors.Is(err, messages.ErrUnreadable):
+		return nil, messages.Park("the record of job %s is none: %w", f.Job, err)
 	case err != nil:
 		return nil, fmt.Errorf("read record of job %s: %w", f.Job, err)
 	}

@@ -78,12 +78,16 @@ func (p *Persister) committed(ctx context.Context, job messages.JobID) (int, err
 	return c.Attempt, nil
 }
 
-// commit reads the commit of a job; nil if there is none.
+// commit reads the commit of a job; nil if there is none. One that cannot be
+// read is for ever, and gives no attempt's files to the job: the planner ends it.
 func (p *Persister) commit(ctx context.Context, job messages.JobID) (*messages.Commit, error) {
 	entry, err := p.Commits.Get(ctx, messages.CommitKey(p.cfg.Backend, job))
 	switch {
 	case errors.Is(err, messages.ErrNotFound):
 		return nil, nil
+	case errors.Is(err, messages.ErrUnreadable):
+		p.log.Error().Err(err).Str("job", string(job)).Msg("the job's commit cannot be read; it counts as one of no attempt")
+		return &messages.Commit{Job: job, Code: messages.InternalError}, nil
 	case err != nil:
 		return nil, registerError{fmt.Errorf("read commit of %s: %w", job, err)}
 	}

@@ -76,16 +76,17 @@ func (s *session) breakOff(ctx context.Context, j *job, cause error) error {
 		if err := s.bear(s.halt(ctx, j, code)); err != nil {
 			return err
 		}
-		a := s.action(j.record)
-		if err := s.bear(s.Dead.Park(ctx, a.Subject(), a, fencer, cause.Error())); err != nil {
-			return fmt.Errorf("park action of job %s: %w", j.key.id, err)
-		}
 	}
 	var err error
 	if done != nil {
 		err = s.save(ctx, j, func(r *messages.Job) error { return s.conclusion(r, done, owner) })
 	}
 	if done == nil || messages.Unmendable(err) {
+		if a := s.action(j.record); a.Attempt > 0 {
+			if err := s.bear(s.Dead.Park(ctx, a.Subject(), a, fencer, cause.Error())); err != nil {
+				return fmt.Errorf("park action of job %s: %w", j.key.id, err)
+			}
+		}
 		err = s.save(ctx, j, func(r *messages.Job) error {
 			r.Result, r.Wanted = nil, ""
 			return r.Set(code, message, s.Now())

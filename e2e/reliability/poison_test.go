@@ -3,9 +3,13 @@ package reliability
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,6 +58,31 @@ func (f *fleet) poisons(largest int) []poison {
 		}},
 		{name: "a request for another backend", share: 2, make: func(_ *fleet, i int, _ messages.JobID) (string, []byte) {
 			return request, text(`{"schema":1,"id":"stray%d","backend":"elsewhere","workspace":"poison","repo":"x","commit":"%040d","actions":["a"]}`, i, i)
+		}},
+		{name: "a request of no backend", share: 1, reason: "none that an answer could go to", make: func(_ *fleet, i int, _ messages.JobID) (string, []byte) {
+			return "sluice.request.TPP.poison", text(`{"schema":1,"id":"upper%d"}`, i)
+		}},
+		{name: "a request of no workspace", share: 1, reason: "none that an answer could go to", make: func(f *fleet, i int, _ messages.JobID) (string, []byte) {
+			return "sluice.request." + f.backend + ".=", text(`{"schema":1,"id":"blank%d"}`, i)
+		}},
+		{name: "a request of a backend with a very long name", share: 1, reason: "none that an answer could go to", make: func(_ *fleet, i int, _ messages.JobID) (string, []byte) {
+			return "sluice.request." + strings.Repeat("b", 300) + ".poison", text(`{"schema":1,"id":"long%d"}`, i)
+		}},
+		{name: "a cancellation of no backend", share: 1, reason: "none that an answer could go to", make: func(_ *fleet, i int, _ messages.JobID) (string, []byte) {
+			return "sluice.cancel.=2E=2E.poison", text(`{"schema":1,"request":"upper%d"}`, i)
+		}},
+		{name: "an event of no backend", share: 1, reason: "invalid backend name", make: func(_ *fleet, i int, victim messages.JobID) (string, []byte) {
+			return fmt.Sprintf("sluice.event.worker.TPP.good0.%s.1.executing", victim), text(`{"schema":1,"n":%d,"job":%q,"attempt":1,"backend":"TPP","workspace":"good0","worker":"w","stage":"executing"}`, i, victim)
+		}},
+		{name: "an event that says too much", few: 5, reason: "the limit is", make: func(f *fleet, i int, victim messages.JobID) (string, []byte) {
+			return event(victim, 1), text(`{"schema":1,"n":%d,"job":%q,"attempt":1,"backend":%q,"workspace":"good0","worker":"w","stage":"executing","reason":"%s"}`, i, victim, f.backend, strings.Repeat("r", 500<<10))
+		}},
+		{name: "files of a strange time", share: 1, reason: "is not a time between", make: func(f *fleet, i int, victim messages.JobID) (string, []byte) {
+			strange := strings.Replace(listing, "2026-01-01T00:00:01Z", "9999-12-31T23:59:59-23:00", 1)
+			return files(victim), text(`{"schema":1,"n":%d,"job":%q,"attempt":1,"backend":%q,"workspace":"good0","worker":"w",%s}`, i, victim, f.backend, strange)
+		}},
+		{name: "files of an image with a very long digest", few: 2, reason: "image_digest is", make: func(f *fleet, i int, victim messages.JobID) (string, []byte) {
+			return files(victim), text(`{"schema":1,"n":%d,"job":%q,"attempt":1,"backend":%q,"workspace":"good0","worker":"w","image_digest":"%s",%s}`, i, victim, f.backend, strings.Repeat("d", 900<<10), listing)
 		}},
 		{name: "a request as large as the server takes", few: 3, reason: "request: ", make: func(*fleet, int, messages.JobID) (string, []byte) { return request, huge(largest) }},
 		{name: "a cancellation that is not JSON", share: 10, reason: "cancellation: ", make: func(_ *fleet, i int, _ messages.JobID) (string, []byte) { return cancel, text("%d cancel", i) }},
@@ -105,8 +134,11 @@ func TestPoison(t *testing.T) {
 }
 
 func poisoned(t *testing.T, f *fleet) {
+	other := f.elsewhere()
+	defer other.clear()
 	services := []*process{f.planner("planner"), f.worker("worker"), f.persister("persister")}
-	for _, p := range services {
+	services[0].env = append(services[0].env, "BACKENDS="+f.backend+","+other.backend)
+	for _, p := range append(services, f.worker("worker2"), other.worker("worker3"), other.persister("persister2")) {
 		p.start()
 	}
 	f.requestAlone("good0", "make")
@@ -140,6 +172,7 @@ func poisoned(t *testing.T, f *fleet) {
 			order = append(order, &kinds[k])
 		}
 	}
+	f.poisonRegisters()
 	for len(order) < poisons {
 		for k := range kinds {
 			for range kinds[k].share {
@@ -154,6 +187,9 @@ func poisoned(t *testing.T, f *fleet) {
 		publish(kind)
 		if i%100 == 0 && i/100 > 0 {
 			f.requestAlone(messages.RequestID(fmt.Sprintf("good%d", i/100)), "make")
+		}
+		if i%1000 == 0 {
+			other.requestAlone(messages.RequestID(fmt.Sprintf("far%d", i/1000)), "make")
 		}
 		if i == poisons/3 {
 			f.idle()
@@ -172,6 +208,10 @@ func poisoned(t *testing.T, f *fleet) {
 	for i := range goods {
 		f.finished(messages.RequestID(fmt.Sprintf("good%d", i)))
 	}
+	for i := range 10 {
+		other.finished(messages.RequestID(fmt.Sprintf("far%d", i)))
+	}
+	f.registersMended()
 	f.idle()
 	f.settled()
 
@@ -179,6 +219,9 @@ func poisoned(t *testing.T, f *fleet) {
 	// what is wrong with it.
 	seen, wrong := map[int]int{}, map[string]string{}
 	err := f.conn.DeadLetters(f.late, func(l jetstream.DeadLetter) {
+		if l.Subject == messages.ActionSubject(f.backend, "default", "committed", messages.NewJobID("committed", "gated")) {
+			return // of its own accord, see registersMended
+		}
 		header := nats.Header(l.Header)
 		i, err := strconv.Atoi(header.Get(poisonHeader))
 		if err != nil || i >= len(list) || header.Get("Nats-Msg-Id") != fmt.Sprintf("poison-%d", i) {
@@ -226,6 +269,77 @@ func poisoned(t *testing.T, f *fleet) {
 		if whole[p.name] > half[p.name]+half[p.name]/2+(16<<20) {
 			f.errorf("%s grows: %d MiB after a third of the bad messages, %d MiB after all", p.name, half[p.name]>>20, whole[p.name]>>20)
 		}
+	}
+}
+
+// elsewhere is another backend of the same fleet, which nobody poisons.
+func (f *fleet) elsewhere() *fleet {
+	o := &fleet{
+		t: f.t, ctx: f.ctx, late: f.late, dir: filepath.Join(f.dir, "elsewhere"), binary: f.binary, backend: f.backend + "-far", commit: f.commit,
+		server: f.server, conn: f.conn, js: f.js, processes: map[string]*process{}, began: f.began, ttl: f.ttl, grace: f.grace, most: f.most,
+	}
+	both := "BACKENDS=" + f.backend + "," + o.backend
+	for _, name := range []string{o.dir, o.hits("worker3"), o.hits("persister2")} {
+		if err := os.MkdirAll(name, 0o755); err != nil {
+			f.fatalf("%v", err)
+		}
+	}
+	o.env = append(slices.Clone(f.env), both, "BACKEND="+o.backend,
+		"HIGH_PRIVACY_STORAGE_BASE="+o.high(), "MEDIUM_PRIVACY_STORAGE_BASE="+o.medium(), "SLUICE_STAGING="+o.staging())
+	if out, err := o.command("topology", "--apply", "--store", "512M").CombinedOutput(); err != nil {
+		f.fatalf("provision: %v\n%s", err, out)
+	}
+	if err := f.ackWait(time.Second); err != nil {
+		f.fatalf("%v", err)
+	}
+	return o
+}
+
+// poisonRegisters has two jobs begin, and puts nonsense over the lease of one and
+// as the commit of the other: what a worker and a persister that were broken
+// into may write.
+func (f *fleet) poisonRegisters() {
+	key := map[messages.RequestID]string{}
+	for _, id := range []messages.RequestID{"leased", "committed"} {
+		f.requestAlone(id, "gated")
+		f.seen(id, "gated", messages.Executing)
+	}
+	key["leased"] = "$KV." + jetstream.Leases + "." + messages.LeaseKey(f.backend, messages.NewJobID("leased", "gated"), 1)
+	key["committed"] = "$KV." + jetstream.Commits + "." + messages.CommitKey(f.backend, messages.NewJobID("committed", "gated"))
+	for id, subject := range key {
+		if _, err := f.js.Publish(f.ctx, subject, []byte("garbage")); err != nil {
+			f.fatalf("%s: %v", id, err)
+		}
+	}
+}
+
+// registersMended lets the two jobs end: one has another attempt, as after a
+// worker that was lost, the other one cannot end but as an internal error.
+func (f *fleet) registersMended() {
+	f.finished("committed")
+	f.await("the garbled lease is fenced", func() error {
+		e, err := f.conn.LeasesRegister().Get(f.late, messages.LeaseKey(f.backend, messages.NewJobID("leased", "gated"), 1))
+		if err == nil && (e.Value == nil || e.Value.State != messages.LeaseFenced) {
+			err = fmt.Errorf("it is %+v", e.Value)
+		}
+		return err
+	})
+	f.await("the other attempt runs", func() error { // and ends
+		out, err := exec.Command("docker", "ps", "-q", "--filter", "label=sluice.backend="+f.backend, "--filter", "label=sluice.job="+string(messages.NewJobID("leased", "gated")), "--filter", "label=sluice.attempt=2").Output()
+		if box := strings.TrimSpace(string(out)); err == nil && box != "" {
+			return exec.Command("docker", "exec", box, "touch", "gate").Run()
+		}
+		return errors.Join(err, errors.New("it does not"))
+	})
+	f.finished("leased")
+	for id, want := range map[messages.RequestID]messages.Code{"leased": messages.Success, "committed": messages.InternalError} {
+		e, err := f.conn.JobsRegister().Get(f.late, messages.JobKey(f.backend, string(id), messages.NewJobID(id, "gated")))
+		if err != nil || e.Value.Code != want {
+			f.errorf("request %s: %v, %+v, want %s", id, err, e.Value, want)
+		}
+	}
+	if e, err := f.conn.LeaderRegister().Get(f.late, messages.LeaderKey); err != nil || e.Value == nil || e.Value.Again > 0 {
+		f.errorf("the planner had to begin anew: %v, %+v", err, e.Value)
 	}
 }
 
