@@ -66,3 +66,10 @@ func (p *Problems) when(name string, at time.Time) {
 		p.addf("%s is not a time between 1970 and 2261", name)
 	}
 }
+
+// Listable reports whether a file's time is one that can be told in nanoseconds.
+// It may be before 1970, other than the times that our own programs write.
+func Listable(at time.Time) bool {
+	year := at.UTC().Year()
+	return year >= 1678 && year <= 2261
+}

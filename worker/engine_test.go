@@ -61,7 +61,7 @@ func (e *engine) Start(_ context.Context, spec worker.Spec) (worker.Container, e
 	return b, nil
 }
 
-func (e *engine) Drain() { time.Sleep(e.drain) }
+func (e *engine) Drain() { <-time.After(e.drain) } // by the clock of the test
 
 func (e *engine) Find(context.Context) ([]worker.Container, error) {
 	e.mu.Lock()

@@ -97,7 +97,7 @@ func (a *Area) look(ctx context.Context, w *Workspace, root *os.File) (found []s
 // it one that is not told in nanoseconds: no listing could be made of it.
 func timeOf(st *unix.Stat_t) time.Time {
 	at := time.Unix(st.Mtim.Unix()).UTC()
-	if at.Year() < 1678 || at.Year() > 2261 {
+	if !messages.Listable(at) {
 		return time.Time{}
 	}
 	return at
