@@ -2,8 +2,8 @@ package jetstream
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -13,6 +13,7 @@ import (
 // A Tapped is a message that somebody published, whether or not it was stored.
 type Tapped struct {
 	Subject string
+	Header  map[string][]string
 	Data    []byte
 	At      time.Time // when it was heard
 }
@@ -37,27 +38,27 @@ func (c *Conn) Tap(ctx context.Context, subjects []string, ready func(), handle 
 		case <-ctx.Done():
 			return nil
 		case m := <-heard:
-			handle(Tapped{Subject: m.Subject, Data: m.Data, At: time.Now()})
+			handle(Tapped{Subject: m.Subject, Header: m.Header, Data: m.Data, At: time.Now()})
 		}
 	}
 }
 
-// Store publishes bytes as they are and waits until the server has stored them.
-func (c *Conn) Store(ctx context.Context, subject string, data []byte) error {
-	if _, err := c.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data}); err != nil {
-		return fmt.Errorf("store on %s: %w", subject, err)
+// Repeat publishes a message like one that was heard, and waits until the server
+// has stored it. What the first one expected of the stream is left out, and the
+// id gets an ending of its own: it is another message.
+func (c *Conn) Repeat(ctx context.Context, t Tapped, ending string) error {
+	msg := &nats.Msg{Subject: t.Subject, Data: t.Data, Header: nats.Header{}}
+	for name, values := range t.Header {
+		switch {
+		case strings.HasPrefix(name, "Nats-Expected-"):
+		case name == nats.MsgIdHdr && len(values) == 1:
+			msg.Header.Set(name, values[0]+ending)
+		default:
+			msg.Header[name] = values
+		}
 	}
-	return nil
-}
-
-// Empty drops all that a stream holds.
-func (c *Conn) Empty(ctx context.Context, stream string) error {
-	s, err := c.js.Stream(ctx, stream)
-	if err == nil {
-		err = s.Purge(ctx)
-	}
-	if err != nil && !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("purge %s: %w", stream, err)
+	if _, err := c.js.PublishMsg(ctx, msg); err != nil {
+		return fmt.Errorf("store on %s: %w", t.Subject, err)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ func TestStuck(t *testing.T) {
 	f := newFleet(t)
 	q := f.Queue(jetstream.Requests, jetstream.PlannerConsumer, "planner", jetstream.Retrying(time.Millisecond, time.Millisecond))
 	for range 3 {
-		if err := f.Store(t.Context(), "sluice.request.test.ws", []byte("{}")); err != nil {
+		if err := f.Repeat(t.Context(), jetstream.Tapped{Subject: "sluice.request.test.ws", Data: []byte("{}")}, ""); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -126,10 +126,11 @@ func (s *session) entomb(ctx context.Context, j *job, code messages.Code) (*mess
 // unlist takes a job out of its action's newest ones.
 func (s *session) unlist(ctx context.Context, j *job) error {
 	key := latestKey{j.key.backend, j.record.Workspace, j.record.Action}
-	if l := s.latest[key]; l == nil || !slices.Contains(l.list, j.key.id) {
+	known := s.listed(key)
+	if known.Value == nil || !slices.Contains(known.Value.Jobs, j.key.id) {
 		return nil
 	}
-	e, err := s.relatest(ctx, key, func(l *messages.Latest) { l.Drop(j.key.id) })
+	e, err := s.relatest(ctx, key, known, func(l *messages.Latest) { l.Drop(j.key.id) })
 	if err != nil {
 		return err
 	}
@@ -162,6 +163,7 @@ func (s *session) over(_ context.Context, j *job) error {
 	}
 	key := requestKey{r.Backend, r.Request}
 	if request := s.requests[key]; request != nil {
+		request.ended[r.ID] = outsideOf(r, nil)
 		if request.open--; request.open <= 0 {
 			s.finish(key, request)
 		}

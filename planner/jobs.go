@@ -127,8 +127,11 @@ const (
 func (s *session) carryOut(ctx context.Context, d draft, prj *project.Project, t terms) error {
 	jobs, _ := s.newJobs(d.plan, prj, t) // the problems were reasons not to come here
 	known := make([]*job, len(jobs))
-	lists := make([]messages.Entry[messages.Latest], len(jobs))
-	err := eachOf(ctx, len(jobs), func(ctx context.Context, i int) (err error) {
+	lists, err := s.lists(ctx, jobs)
+	if err != nil {
+		return err
+	}
+	err = eachOf(ctx, len(jobs), func(ctx context.Context, i int) (err error) {
 		if known[i], err = s.create(ctx, jobs[i]); err != nil {
 			return err
 		}
@@ -139,7 +142,7 @@ func (s *session) carryOut(ctx context.Context, d draft, prj *project.Project, t
 	}
 	err = eachOf(ctx, len(jobs), func(ctx context.Context, i int) (err error) {
 		j := jobs[i]
-		lists[i], err = s.relatest(ctx, latestKey{j.Backend, j.Workspace, j.Action}, func(l *messages.Latest) {
+		lists[i], err = s.relatest(ctx, latestKey{j.Backend, j.Workspace, j.Action}, lists[i], func(l *messages.Latest) {
 			if !slices.Contains(l.Jobs, j.ID) {
 				l.Push(j.ID)
 			}
@@ -156,6 +159,10 @@ func (s *session) carryOut(ctx context.Context, d draft, prj *project.Project, t
 	}
 	req := d.plan.Request
 	s.log.Info().Str("request", string(req.ID)).Str("backend", req.Backend).Str("workspace", req.Workspace).Int("jobs", len(jobs)).Msg("request accepted")
+	d.made = told{}
+	for _, j := range known {
+		d.made[j.key.id] = outsideOf(j.record, nil)
+	}
 	err = s.do(ctx, func(ctx context.Context) error {
 		s.announceLater(d, time.Time{}) // before anything about its jobs
 		request := s.requestOf(&messages.Job{Backend: req.Backend, Workspace: req.Workspace, Request: req.ID})
@@ -172,6 +179,19 @@ func (s *session) carryOut(ctx context.Context, d draft, prj *project.Project, t
 		return err
 	}
 	return s.cancelJobs(ctx, d.plan, d.plan.Cancel)
+}
+
+// lists asks the owner of the state for the newest jobs of the actions of new
+// jobs: see listed.
+func (s *session) lists(ctx context.Context, jobs []*messages.Job) ([]messages.Entry[messages.Latest], error) {
+	lists := make([]messages.Entry[messages.Latest], len(jobs))
+	err := s.do(ctx, func(context.Context) error {
+		for i, j := range jobs {
+			lists[i] = s.listed(latestKey{j.Backend, j.Workspace, j.Action})
+		}
+		return nil
+	})
+	return lists, err
 }
 
 // create writes a new job, or finds it written.

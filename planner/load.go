@@ -100,7 +100,7 @@ func (s *session) loadPlans(ctx context.Context) (undone map[requestKey]bool, op
 			undone[key] = true
 			drafts = append(drafts, d)
 		default:
-			open[key] = &request{workspace: e.Value.Request.Workspace}
+			open[key] = newRequest(e.Value.Request.Workspace)
 			s.announceLater(d, time.Time{})
 		}
 	})
@@ -153,7 +153,7 @@ func (s *session) requestOf(j *messages.Job) *request {
 	key := requestKey{j.Backend, j.Request}
 	r := s.requests[key]
 	if r == nil {
-		r = &request{workspace: j.Workspace}
+		r = newRequest(j.Workspace)
 		s.requests[key] = r
 	}
 	return r

@@ -68,7 +68,7 @@ func (s *session) announce(ctx context.Context, d draft, asked time.Time) error 
 		}
 		return s.markFinished(ctx, d.key)
 	}
-	jobs, err := s.outside(ctx, d.plan)
+	jobs, err := s.outside(ctx, d.plan, d.made)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (s *session) announce(ctx context.Context, d draft, asked time.Time) error 
 		}
 	}
 	if d.plan.Code == messages.NothingToDo || d.plan.Finished {
-		return s.conclude(ctx, d.key)
+		return s.conclude(ctx, d.key, nil)
 	}
 	return nil
 }
@@ -97,11 +97,12 @@ func (s *session) announce(ctx context.Context, d draft, asked time.Time) error 
 func (s *session) finish(key requestKey, r *request) {
 	delete(s.requests, key)
 	plan := messages.PlanKey(key.backend, r.workspace, key.id)
-	s.teller.add(telling{request: key, tell: func(ctx context.Context) error { return s.conclude(ctx, plan) }})
+	s.teller.add(telling{request: key, tell: func(ctx context.Context) error { return s.conclude(ctx, plan, r.ended) }})
 }
 
 // conclude publishes a request's end and writes into its plan that it was told.
-func (s *session) conclude(ctx context.Context, key string) error {
+// Ended has what this session knows of its jobs.
+func (s *session) conclude(ctx context.Context, key string, ended told) error {
 	e, err := s.Plans.Get(ctx, key)
 	if errors.Is(err, messages.ErrNotFound) {
 		s.log.Warn().Str("plan", key).Msg("the jobs of a request have ended that has no plan")
@@ -111,7 +112,7 @@ func (s *session) conclude(ctx context.Context, key string) error {
 		return fmt.Errorf("read plan %s: %w", key, err)
 	}
 	req := e.Value.Request
-	jobs, err := s.outside(ctx, e.Value)
+	jobs, err := s.outside(ctx, e.Value, ended)
 	if err != nil {
 		return err
 	}
@@ -148,20 +149,41 @@ func (s *session) markFinished(ctx context.Context, key string) error {
 	return fmt.Errorf("write plan %s: %w, ten times", key, messages.ErrConflict)
 }
 
-// outside reads what a job server may know of the jobs of a plan.
-func (s *session) outside(ctx context.Context, plan *messages.Plan) ([]messages.JobOutcome, error) {
+// told is what a job server may know of jobs of which nothing is disclosed: a few
+// hundred bytes each, and the run line. It saves the reading of their records.
+type told map[messages.JobID]messages.JobOutcome
+
+func outsideOf(r *messages.Job, disclosure []string) messages.JobOutcome {
+	out := r.Outside(disclosure)
+	out.Run, out.Database = clipTo(r.Run, maxRunBytes), r.Database
+	return out
+}
+
+// outside returns what a job server may know of the jobs of a plan. What is not
+// known of them is read.
+func (s *session) outside(ctx context.Context, plan *messages.Plan, known told) ([]messages.JobOutcome, error) {
+	disclosure := s.disclosure(plan.Request.Backend)
+	if len(disclosure) > 0 {
+		known = nil
+	}
 	out := make([]messages.JobOutcome, len(plan.Jobs))
 	err := eachOf(ctx, len(plan.Jobs), func(ctx context.Context, i int) error {
 		planned := plan.Jobs[i]
-		e, err := s.Jobs.Get(ctx, messages.JobKey(plan.Request.Backend, plan.Request.Workspace, planned.Job))
+		o, here := known[planned.Job]
+		var e messages.Entry[messages.Job]
+		var err error
+		if !here {
+			e, err = s.Jobs.Get(ctx, messages.JobKey(plan.Request.Backend, plan.Request.Workspace, planned.Job))
+		}
 		switch {
+		case here:
+			out[i] = o
 		case errors.Is(err, messages.ErrNotFound), errors.Is(err, messages.ErrUnreadable):
 			out[i] = messages.JobOutcome{Job: planned.Job, Action: planned.Action}
 		case err != nil:
 			return fmt.Errorf("read job %s: %w", planned.Job, err)
 		default:
-			out[i] = e.Value.Outside(s.disclosure(plan.Request.Backend))
-			out[i].Run, out[i].Database = clipTo(e.Value.Run, maxRunBytes), e.Value.Database
+			out[i] = outsideOf(e.Value, disclosure)
 		}
 		out[i].Reused, out[i].Why = planned.Reused, planned.Why
 		return nil

@@ -17,6 +17,7 @@ type draft struct {
 	key      string
 	plan     *messages.Plan
 	revision messages.Revision // 0: not written yet
+	made     told              // the jobs that were made of it just now
 }
 
 // later writes down that a request waits for its project file, so that those

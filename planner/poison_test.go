@@ -64,7 +64,7 @@ func (p *poisoned) unmoved() {
 // put stores bytes on a subject.
 func (p *poisoned) put(subject string, data []byte) {
 	p.Helper()
-	if err := p.c.Store(p.ctx, subject, data); err != nil {
+	if err := p.c.Repeat(p.ctx, jetstream.Tapped{Subject: subject, Data: data}, ""); err != nil {
 		p.Fatal(err)
 	}
 }

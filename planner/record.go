@@ -86,33 +86,36 @@ func same[T any](a, b *T) bool {
 	return errA == nil && errB == nil && string(x) == string(y)
 }
 
-// relatest changes an action's list of newest jobs.
-func (s *session) relatest(ctx context.Context, key latestKey, change func(*messages.Latest)) (messages.Entry[messages.Latest], error) {
-	name := messages.LatestKey(key.backend, key.workspace, key.action)
+// relatest changes an action's list of newest jobs. It begins with the list as it
+// is known, or with none, and reads it where that is out of date.
+func (s *session) relatest(ctx context.Context, key latestKey, known messages.Entry[messages.Latest], change func(*messages.Latest)) (messages.Entry[messages.Latest], error) {
+	entry, name := known, messages.LatestKey(key.backend, key.workspace, key.action)
 	for range 10 {
-		entry, err := s.Latest.Get(ctx, name)
 		next := messages.Latest{Action: key.action}
-		switch {
-		case errors.Is(err, messages.ErrNotFound):
+		var err error
+		if entry.Value == nil {
 			change(&next)
 			entry.Revision, err = s.Latest.Create(ctx, name, &next)
-		case err != nil:
-			return entry, fmt.Errorf("read the newest jobs of %s: %w", key.action, err)
-		default:
+		} else {
 			next.Jobs = append(next.Jobs, entry.Value.Jobs...)
 			if change(&next); slices.Equal(entry.Value.Jobs, next.Jobs) {
 				return entry, nil
 			}
 			entry.Revision, err = s.Latest.Update(ctx, name, &next, entry.Revision)
 		}
-		if errors.Is(err, messages.ErrConflict) {
-			continue
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+			entry.Key, entry.Value = name, &next
+			return entry, nil
+		case !errors.Is(err, messages.ErrConflict):
 			return entry, fmt.Errorf("write the newest jobs of %s: %w", key.action, err)
 		}
-		entry.Key, entry.Value = name, &next
-		return entry, nil
+		entry, err = s.Latest.Get(ctx, name)
+		if errors.Is(err, messages.ErrNotFound) {
+			entry = messages.Entry[messages.Latest]{}
+		} else if err != nil {
+			return entry, fmt.Errorf("read the newest jobs of %s: %w", key.action, err)
+		}
 	}
 	return messages.Entry[messages.Latest]{}, fmt.Errorf("write the newest jobs of %s: %w, ten times", key.action, messages.ErrConflict)
 }

@@ -27,6 +27,7 @@ type sources struct {
 	mu    sync.Mutex
 	going map[messages.Source]*fetch
 	slots chan struct{}
+	parsed
 }
 
 type fetch struct {
@@ -114,7 +115,7 @@ func (s *session) readProject(ctx context.Context, src messages.Source) (*projec
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", errNotHere, err)
 	}
-	p, problems := project.Parse(file)
+	p, problems := s.sources.parse(file)
 	if len(problems) > 0 {
 		return nil, problems
 	}

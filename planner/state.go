@@ -109,7 +109,10 @@ type request struct {
 	workspace string
 	open      int
 	patterns  []string // of the whole project, for a WorkingFolder
+	ended     told     // its jobs that have ended in this session
 }
+
+func newRequest(workspace string) *request { return &request{workspace: workspace, ended: told{}} }
 
 // An orphan is an attempt of a job that has ended, on a worker that does not
 // know it yet. It takes up its slots until the worker says that it is gone.
@@ -210,6 +213,16 @@ func (s *state) standing(key latestKey) (Standing, bool) {
 		}
 	}
 	return Standing{}, false
+}
+
+// listed returns an action's list of newest jobs as the register has it, as far as
+// is known here; an entry without a value is not known.
+func (s *state) listed(key latestKey) messages.Entry[messages.Latest] {
+	l := s.latest[key]
+	if l == nil {
+		return messages.Entry[messages.Latest]{}
+	}
+	return messages.Entry[messages.Latest]{Revision: l.revision, Value: &messages.Latest{Action: key.action, Jobs: l.list}}
 }
 
 // relist takes over a newer Latest list, and drops what no list names any more.

@@ -47,15 +47,16 @@ type attempt struct {
 	listed  bool  // its journal entry waits for a verdict
 	done    bool  // its goroutine has ended
 	verdict *messages.PersisterEvent
-	asked   int       // how often the verdict was asked for again
-	askAt   time.Time // when it is asked for next
+	heard   chan struct{} // closed when there is a verdict
+	asked   int           // how often the verdict was asked for again
+	askAt   time.Time     // when it is asked for next
 }
 
 // newAttempt takes an attempt in hand: from now on its lease is renewed.
 func (w *Worker) newAttempt(life context.Context, e *entry, h *hold) *attempt {
-	a := &attempt{w: w, id: e.attempt(), hold: h, entry: e, life: life, look: make(chan struct{}, 1), fitted: make(chan struct{}), listed: e.Phase == phaseListed}
+	a := &attempt{w: w, id: e.attempt(), hold: h, entry: e, life: life, look: make(chan struct{}, 1), fitted: make(chan struct{}), listed: e.Phase == phaseListed, heard: make(chan struct{})}
 	a.ctx, a.stop = context.WithCancelCause(life)
-	a.reporter = newReporter(life, w.Outbox, w.cfg.StageWait)
+	a.reporter = newReporter(life, w.Outbox, w.cfg.StageWait, a.heard)
 	a.log = w.Log.With().Str("job", string(a.id.Job)).Int("attempt", a.id.Number).Str("workspace", e.Action.Workspace).Str("action", e.Action.Name).Logger()
 	a.kept = a.keep()
 	return a

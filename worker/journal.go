@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,13 +47,13 @@ func (e *entry) attempt() Attempt {
 }
 
 // bootID names this boot of the machine.
-func bootID() string {
+var bootID = sync.OnceValue(func() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "" // not told apart, then
 	}
 	return strings.TrimSpace(string(id))
-}
+})
 
 // A journal is a folder with a file an attempt, and in it a line a phase.
 type journal struct {

@@ -132,9 +132,47 @@ func TestStageWait(t *testing.T) {
 		b := w.run(newAction("a"))
 		pass(time.Minute)
 		b.end(worker.Exit{})
-		synctest.Wait()
+		pass(time.Second) // the persister has not answered
 		diff(t, "stages", []messages.Stage{messages.StageExecuting, messages.StageFinalizing}, w.out.stages())
 		w.end(r)
+	})
+}
+
+// TestSoonPersisted: where the persister is done at once, that the files wait for
+// it is not told: the attempt's lease has freed its slot.
+func TestSoonPersisted(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(func(c *worker.Config) { c.StageWait = 100 * time.Millisecond })
+		a := newAction("a")
+		b := w.run(a)
+		pass(time.Minute)
+		b.end(worker.Exit{})
+		synctest.Wait()
+		if got := w.leases.state(key(a)); got != messages.LeaseReleased {
+			t.Errorf("lease = %s, want it released as soon as the files are handed over", got)
+		}
+		w.judge(a, messages.Persisted)
+		pass(time.Minute)
+		diff(t, "stages", []messages.Stage{messages.StageExecuting}, w.out.stages())
+		diff(t, "left", []string(nil), w.left())
+		w.end(r)
+	})
+}
+
+// TestLeftUntold: a worker that stops does not wait for a persister that is away.
+func TestLeftUntold(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.start(func(c *worker.Config) { c.StageWait = time.Hour })
+		a := newAction("a")
+		w.run(a).end(worker.Exit{})
+		synctest.Wait()
+		began := time.Now()
+		w.end(r)
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("it took %v to stop", took)
+		}
 	})
 }
 

@@ -15,17 +15,20 @@ import (
 // record, the outcome), and nobody could have looked.
 type reporter struct {
 	out    Outbox
-	wait   time.Duration // how long a stage must last
+	wait   time.Duration   // how long a stage must last
+	heard  <-chan struct{} // closed when the persister has told what became of the files
 	events chan *messages.WorkerEvent
 	done   chan struct{}
 }
 
-func newReporter(ctx context.Context, out Outbox, wait time.Duration) *reporter {
-	r := &reporter{out: out, wait: wait, events: make(chan *messages.WorkerEvent, 16), done: make(chan struct{})}
+func newReporter(ctx context.Context, out Outbox, wait time.Duration, heard <-chan struct{}) *reporter {
+	r := &reporter{out: out, wait: wait, heard: heard, events: make(chan *messages.WorkerEvent, 16), done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
 		for e := range r.events {
-			e = r.lasting(e)
+			if e = r.lasting(ctx, e); e == nil {
+				continue
+			}
 			id := fmt.Sprintf("event/%s/%d/%s", e.Job, e.Attempt, e.Stage)
 			_ = r.out.Publish(ctx, e.Subject(), e, id) // a hint; its outbox retries until ctx ends
 		}
@@ -33,8 +36,14 @@ func newReporter(ctx context.Context, out Outbox, wait time.Duration) *reporter 
 	return r
 }
 
-// lasting returns the first stage from e on that lasts, or ends the attempt.
-func (r *reporter) lasting(e *messages.WorkerEvent) *messages.WorkerEvent {
+// longestUntold bounds for how long it is not told that an attempt has ended: a
+// planner that knows it asks for the files' message where no verdict comes.
+const longestUntold = time.Second
+
+// lasting returns the first stage from e on that lasts, or ends the attempt; nil
+// if all that were left was to wait for the persister, and that is over. That
+// the attempt takes up no slot any more is told by its lease.
+func (r *reporter) lasting(ctx context.Context, e *messages.WorkerEvent) *messages.WorkerEvent {
 	if r.wait == 0 {
 		return e
 	}
@@ -50,6 +59,15 @@ func (r *reporter) lasting(e *messages.WorkerEvent) *messages.WorkerEvent {
 			timer.Reset(r.wait)
 		case <-timer.C:
 			return e
+		}
+	}
+	if e.Stage == messages.StageFinalizing {
+		timer.Reset(min(r.wait, longestUntold))
+		select {
+		case <-r.heard:
+			return nil
+		case <-timer.C:
+		case <-ctx.Done():
 		}
 	}
 	return e

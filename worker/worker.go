@@ -240,6 +240,7 @@ func (w *Worker) verdict(_ context.Context, e *messages.PersisterEvent) {
 		return
 	}
 	a.verdict = e
+	close(a.heard)
 	done := a.done
 	w.mu.Unlock()
 	if done {

@@ -23,7 +23,7 @@ var (
 
 // end ends`}
 	tombstoneIsLost = edit{"planner/reconcile.go", `if f.commit != nil {`, `if f.commit != nil && !f.commit.Tombstone() {`}
-	notToldAgain    = edit{"planner/load.go", `open[key] = &request{workspace: e.Value.Request.Workspace}`, `open[key] = &request{workspace: e.Value.Request.Workspace}
+	notToldAgain    = edit{"planner/load.go", `open[key] = newRequest(e.Value.Request.Workspace)`, `open[key] = &request{workspace: e.Value.Request.Workspace}
 			return`}
 	repeatNotTold = edit{"planner/requests.go", `	s.announceLater(d, asked)`, `	_ = asked`}
 	// Neither the planner nor the register knows a record that was made before.

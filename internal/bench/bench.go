@@ -50,7 +50,7 @@ func Workloads() []Workload {
 		{Name: "w2", Does: "100 no-op jobs on 4 slots, against 4 bare loops", Run: w2},
 		{Name: "w3", Does: "a job that leaves 1,000 × 4 KiB and 256 MiB, against the bare job with cp -r and sync", Run: w3},
 		{Name: "w4", Does: "a chain of ten jobs, against ten single ones", Run: w4},
-		{Name: "w5", Does: "10,000 jobs without containers, against the same durable writes made bare", Run: w5},
+		{Name: "w5", Does: "10,000 jobs without containers, against the same messages passed bare", Run: w5},
 		{Name: "growth", Does: "time per job and memory with 1,000, 10,000 and 100,000 jobs before", Extra: true, Run: growth},
 		{Name: "trace", Does: "where the time of one no-op job goes", Run: trace},
 		{Name: "idle", Does: "CPU and memory of a fleet with nothing to do, for a minute", Run: idle},

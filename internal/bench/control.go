@@ -77,8 +77,8 @@ func (p *plane) halt() error {
 	return errors.Join(errs...)
 }
 
-// w5: the control plane alone, beside a bare program that makes the same
-// durable writes on a server of its own.
+// w5: the control plane alone, beside a bare program that passes the same
+// messages on a server of its own.
 func w5(ctx context.Context, b *Bench) error {
 	p, err := b.startPlane(ctx, "plane", most, nil, "server,planner,worker,persister")
 	if err != nil {
@@ -108,7 +108,7 @@ func w5(ctx context.Context, b *Bench) error {
 			to     *[]float64
 			atOnce int
 		}{{&raw, inFlight}, {&one, 1}} {
-			b.say("round %d of %d, bare writes of %d jobs at once", i+1, n, turn.atOnce)
+			b.say("round %d of %d, bare messages of %d jobs at once", i+1, n, turn.atOnce)
 			some := max(jobs/5, 1)
 			took, err := timed(func() error { return bare.run(ctx, some, turn.atOnce) })
 			if err != nil {
@@ -118,9 +118,9 @@ func w5(ctx context.Context, b *Bench) error {
 		}
 	}
 	b.add(fmt.Sprintf("%d jobs without containers, %d at once", jobs, inFlight), "jobs/s", sample(ours, true),
-		fmt.Sprintf("the same %d durable writes a job, bare, %d jobs at once", len(writes), inFlight), sample(raw, true), ">= 0.5")
+		fmt.Sprintf("the same %d messages a job, stored and taken bare, %d jobs at once", len(writes), inFlight), sample(raw, true), ">= 0.5")
 	b.add(fmt.Sprintf("%d jobs without containers, %d at once", jobs, inFlight), "jobs/s", sample(ours, true),
-		"the same writes, bare, one job at a time", sample(one, true), "")
+		"the same messages, bare, one job at a time", sample(one, true), "")
 	return nil
 }
 
@@ -205,10 +205,12 @@ func jobOf(heard []jetstream.Tapped) string {
 // jobMark stands for the job's id in recorded subjects.
 const jobMark = "JOBMARK"
 
-// A replay makes recorded writes again, as fast as it can.
+// A replay passes recorded messages again, as fast as it can: what was stored is
+// stored, and what somebody takes and acknowledges is taken and acknowledged.
 type replay struct {
 	conn   *jetstream.Conn
 	writes []jetstream.Tapped
+	queues map[string]*jetstream.Queue // by the kind of message
 	next   atomic.Int64
 }
 
@@ -218,24 +220,53 @@ func (b *Bench) startReplay(ctx context.Context, writes []jetstream.Tapped) (*re
 	if err != nil {
 		return nil, err
 	}
-	return &replay{conn: p.conn, writes: writes}, nil
-}
-
-// run makes the writes of n jobs, so many jobs at once, those of one job one
-// after another.
-func (r *replay) run(ctx context.Context, n, atOnce int) error {
-	for _, queue := range []string{jetstream.Actions, jetstream.Files} {
-		if err := r.conn.Empty(ctx, queue); err != nil {
-			return err
+	pool := ""
+	for _, w := range writes {
+		if place, err := messages.ParseSubject(w.Subject); err == nil && place.Kind == "action" {
+			pool = place.Pool
 		}
 	}
+	queue := func(stream, consumer string) *jetstream.Queue { return p.conn.Queue(stream, consumer, "bench") }
+	return &replay{conn: p.conn, writes: writes, queues: map[string]*jetstream.Queue{
+		"action": queue(jetstream.Actions, jetstream.WorkerConsumer(backend, pool)),
+		"files":  queue(jetstream.Files, jetstream.PersisterConsumer(backend)),
+		"event":  queue(jetstream.Events, jetstream.PlannerConsumer),
+	}}, nil
+}
+
+// run passes the messages of n jobs, so many jobs at once, those of one job one
+// after another.
+func (r *replay) run(ctx context.Context, n, atOnce int) error {
 	return inParallel(ctx, n, atOnce, func(ctx context.Context) error {
 		id := fmt.Sprintf("job%d", r.next.Add(1))
 		for _, w := range r.writes {
-			if err := r.conn.Store(ctx, strings.ReplaceAll(w.Subject, jobMark, id), w.Data); err != nil {
+			w.Subject = strings.ReplaceAll(w.Subject, jobMark, id)
+			if err := r.conn.Repeat(ctx, w, id); err != nil {
 				return err
+			}
+			if q := r.queues[kindOf(w.Subject)]; q != nil {
+				if err := pass(ctx, q); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
 	})
+}
+
+// pass takes one message out of a queue: that of this job, or of one beside it.
+func pass(ctx context.Context, q *jetstream.Queue) error {
+	d, err := q.Next(ctx)
+	if err != nil {
+		return err
+	}
+	return d.Settle(ctx, nil)
+}
+
+func kindOf(subject string) string {
+	place, err := messages.ParseSubject(subject)
+	if err != nil {
+		return "" // a register's
+	}
+	return place.Kind
 }

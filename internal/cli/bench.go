@@ -34,6 +34,7 @@ func (cmd *benchCommand) Help() string {
 
 // Run measures, prints what was measured, and takes everything away.
 func (cmd *benchCommand) Run(a *app) error {
+	tuneThreads() // the bare programs are in this process
 	program, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)

@@ -30,7 +30,11 @@ type benchRunCommand struct {
 
 // Run runs until it is stopped.
 func (cmd *benchRunCommand) Run(a *app) (err error) {
+	tuneThreads() // also where there is the server alone: what is beside ours has it, too
 	var c *jetstream.Conn
+	if err := makeDataDir(cmd.Dir); err != nil {
+		return err
+	}
 	if cmd.has("server") {
 		server, err := jetstream.Serve(jetstream.ServerOptions{Name: "sluice-bench", StoreDir: filepath.Join(cmd.Dir, "nats"), Listen: "127.0.0.1:0", MaxStore: defaultStore, NoSync: cmd.NoSync, Log: a.log})
 		if err != nil {

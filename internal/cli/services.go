@@ -24,6 +24,7 @@ import (
 
 // newPlanner introduces a planner to the server and to git.
 func newPlanner(c *jetstream.Conn, cfg planner.Config, src *source, outputs planner.Outputs, log zerolog.Logger) (*planner.Planner, error) {
+	tuneThreads()
 	ports := planner.Ports{
 		Requests: c.Queue(jetstream.Requests, jetstream.PlannerConsumer, "planner", jetstream.MakingRoom()),
 		Events:   c.Queue(jetstream.Events, jetstream.PlannerConsumer, "planner", jetstream.Concurrently(eventsAtOnce), jetstream.InOrder(eventJob)),
@@ -81,6 +82,7 @@ func (e lateEngine) Check(ctx context.Context) error {
 // newWorker introduces a worker to the server, the engine and git. The engine
 // must answer by then, unless the worker is one that waits.
 func newWorker(ctx context.Context, c *jetstream.Conn, s workerSetup, log zerolog.Logger) (*worker.Worker, func() error, error) {
+	tuneThreads()
 	log = log.With().Str("service", "worker").Logger()
 	s.docker.Log, s.staging.Log = log, log
 	runtime, closeRuntime := s.runtime, func() error { return nil }
@@ -146,6 +148,7 @@ func newPersister(c *jetstream.Conn, cfg persister.Config, tiers disk.Config, lo
 
 // persisterOf introduces a persister to the server and a store.
 func persisterOf(c *jetstream.Conn, cfg persister.Config, store persister.Store, log zerolog.Logger) (*persister.Persister, error) {
+	tuneThreads()
 	return persister.New(cfg, persister.Ports{
 		Queue:  c.Queue(jetstream.Files, jetstream.PersisterConsumer(cfg.Backend), "persister"),
 		Outbox: c, Jobs: c.JobsRegister(), Plans: c.PlansRegister(), Commits: c.CommitsRegister(), Store: store,

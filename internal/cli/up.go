@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"sluice/internal/spread"
 	"sluice/jetstream"
 	"sluice/persister"
 	"sluice/worker"
@@ -31,6 +32,9 @@ type upCommand struct {
 // Run runs a server, a planner, a worker and a persister until it is stopped.
 func (cmd *upCommand) Run(a *app) (err error) {
 	if err := checkEngine(a.ctx); err != nil {
+		return err
+	}
+	if err := makeDataDir(cmd.Dir); err != nil {
 		return err
 	}
 	server, err := jetstream.Serve(jetstream.ServerOptions{Name: "sluice-up", StoreDir: filepath.Join(cmd.Dir, "nats"), Listen: cmd.Listen, MaxStore: int64(cmd.Store), Log: a.log})
@@ -63,6 +67,17 @@ func (cmd *upCommand) Run(a *app) (err error) {
 		}
 	}
 	return together(a.ctx, services...)
+}
+
+// makeDataDir makes the folder of all that a fleet keeps, whose parts have
+// nothing to do with one another: what the server makes and removes all the time
+// must not be in the way of the tiers.
+func makeDataDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the fleet's folder: %w", err)
+	}
+	spread.Mark(dir)
+	return nil
 }
 
 func (cmd *upCommand) services(a *app, c *jetstream.Conn, backends []string) (list []func(context.Context) error, closeAll func() error, err error) {

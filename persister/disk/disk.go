@@ -33,10 +33,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"sluice/internal/fault"
+	"sluice/internal/spread"
 	"sluice/messages"
 	"sluice/persister"
 )
@@ -146,6 +148,7 @@ type Store struct {
 	medium  *os.File // temporary files of the moderately sensitive tier; nil if there is none
 
 	manifests manifests
+	live      sync.Map // the names of this process's drafts
 }
 
 // Open makes the folders that are missing and checks that renames within a
@@ -164,6 +167,9 @@ func Open(cfg Config) (*Store, error) {
 }
 
 func (s *Store) open() (err error) {
+	if err := s.makeOwn(); err != nil {
+		return err
+	}
 	for _, d := range []struct {
 		dir     **os.File
 		path    string
@@ -186,6 +192,10 @@ func (s *Store) open() (err error) {
 			return err
 		}
 	}
+	spread.Mark(s.tmp.Name())
+	if s.medium != nil {
+		spread.Mark(s.medium.Name())
+	}
 	probe, err := openAt(s.tmp, ".", unix.O_PATH|unix.O_DIRECTORY, beneath)
 	if err != nil {
 		return fmt.Errorf("the kernel, or the sandbox of this process, has no openat2 (Linux 5.6 has), without which no staged file can be opened safely: %w", err)
@@ -202,6 +212,21 @@ func (s *Store) open() (err error) {
 	}
 	defer logs.Close()
 	return sameFileSystem(s.tmp, logs)
+}
+
+// makeOwn makes the folders of the store's own, in which drafts and locks come and
+// go all the time: they are not to be in the way of what stays, nor of each other.
+func (s *Store) makeOwn() error {
+	for path, cfg := range map[string]Config{s.cfg.State: s.cfg, filepath.Dir(s.cfg.mediumTmp()): s.cfg.ofMedium()} {
+		if path == "." {
+			continue // there is no moderately sensitive tier
+		}
+		if err := makeRoot(path, cfg, false); err != nil {
+			return fmt.Errorf("make folder %s: %w", path, err)
+		}
+		spread.Mark(path) // before anything is made in it
+	}
+	return nil
 }
 
 // probeOwner finds out whether this process can give files to whom they are to

@@ -63,6 +63,7 @@ func (s *Store) Begin(_ context.Context, a persister.Attempt) (persister.Draft, 
 	if d.lock, err = s.lockAttempt(d.name); err != nil {
 		return nil, err
 	}
+	s.live.Store(d.name, true)
 	if err := d.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("begin %s: %w", a, err), d.Close())
 	}
@@ -149,6 +150,7 @@ func (d *draft) Close() error {
 	if !d.kept {
 		errs = append(errs, d.s.drop(d.name))
 	}
+	d.s.live.Delete(d.name)
 	errs = append(errs, d.lock.release())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("give up %s: %w", d.at, err)

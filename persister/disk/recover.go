@@ -152,6 +152,9 @@ func (s *Store) finishEntry(name string) error {
 
 // settle decides about a draft that a process left behind.
 func (s *Store) settle(ctx context.Context, name string, committed persister.Committed) error {
+	if _, ours := s.live.Load(name); ours {
+		return nil // its lock need not be asked for
+	}
 	lock, err := s.lockAttempt(name)
 	if errors.Is(err, persister.ErrBusy) {
 		return nil // it lives

@@ -56,6 +56,19 @@ type Project struct {
 	graph  graph
 }
 
+// Clone returns a project that can be changed (Reuse, Refuse, Digest, Unpinned)
+// without the first one. What both share is never changed, only replaced.
+func (p *Project) Clone() *Project {
+	c := *p
+	c.Actions, c.byName = make([]*Action, len(p.Actions)), make(map[string]*Action, len(p.Actions))
+	all := make([]Action, len(p.Actions))
+	for i, a := range p.Actions {
+		all[i] = *a
+		c.Actions[i], c.byName[a.Name] = &all[i], &all[i]
+	}
+	return &c
+}
+
 // Action returns the action of that name, or nil.
 func (p *Project) Action(name string) *Action { return p.byName[name] }
 

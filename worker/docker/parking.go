@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice/internal/spread"
 	"sluice/messages"
 	"sluice/worker"
 	"sluice/worker/docker/waiter"
@@ -99,6 +100,7 @@ func openParking(r *Runtime) (_ *parking, err error) {
 	if err := errors.Join(unix.Flock(int(p.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB), os.Rename(fresh, p.dir)); err != nil {
 		return nil, errors.Join(err, p.lock.Close())
 	}
+	spread.Mark(p.dir)
 	p.life, p.end = context.WithCancel(context.Background())
 	return p, nil
 }

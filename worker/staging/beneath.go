@@ -13,8 +13,22 @@ import (
 // openBeneath opens a path below a folder: no way out, no links, no other file
 // system, no waiting for a FIFO's other end.
 func openBeneath(dir *os.File, path string) (*os.File, error) {
+	f, err := openat2(dir, path, unix.O_NONBLOCK|unix.O_NOCTTY)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: filepath.Join(dir.Name(), path), Err: err}
+	}
+	return f, nil
+}
+
+// openDirAt opens a folder in another one: no link, and nothing that is mounted
+// there, which is unix.EXDEV.
+func openDirAt(parent *os.File, name string) (*os.File, error) {
+	return openat2(parent, name, unix.O_DIRECTORY)
+}
+
+func openat2(dir *os.File, path string, flags uint64) (*os.File, error) {
 	how := unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NOCTTY,
+		Flags:   unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_CLOEXEC | flags,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
 	}
 	for {
@@ -25,7 +39,7 @@ func openBeneath(dir *os.File, path string) (*os.File, error) {
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR): // a rename was under way
 			continue
 		}
-		return nil, &os.PathError{Op: "open", Path: filepath.Join(dir.Name(), path), Err: err}
+		return nil, err
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sluice/internal/spread"
 	"sluice/messages"
 )
 
@@ -57,6 +58,7 @@ func (a *Area) makeCache() error {
 // makeRoot makes staging's root. One that is there keeps the mode that an
 // operator gave it.
 func (a *Area) makeRoot() error {
+	defer spread.Mark(a.cfg.Root) // also one that is there
 	_, err := os.Lstat(a.cfg.Root)
 	if err == nil {
 		return nil

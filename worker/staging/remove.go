@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,10 +23,11 @@ func unmount(path string) error {
 	return fmt.Errorf("unmount %s: %w", path, err)
 }
 
-// mounts lists the mount points beneath a folder.
+// mounts lists the mount points beneath a folder, and beneath what an
+// interrupted removal moved out of it.
 func mounts(root string) ([]string, error) {
-	if real, err := filepath.EvalSymlinks(root); err == nil {
-		root = real // as the kernel spells it
+	if real, err := filepath.EvalSymlinks(filepath.Dir(root)); err == nil {
+		root = filepath.Join(real, filepath.Base(root)) // as the kernel spells it
 	}
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -37,7 +39,7 @@ func mounts(root string) ([]string, error) {
 	lines.Buffer(make([]byte, 64<<10), 1<<20)
 	for lines.Scan() {
 		if fields := strings.Fields(lines.Text()); len(fields) > 4 {
-			if point := unescape(fields[4]); strings.HasPrefix(point, root+"/") {
+			if point := unescape(fields[4]); strings.HasPrefix(point, root+"/") || strings.HasPrefix(point, root+deep) {
 				found = append(found, point)
 			}
 		}
@@ -50,19 +52,33 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// removeAll deletes a tree that an attempt may have filled with anything: mounts
-// beneath it are taken away first, links are not followed, and folders may be
-// nested without end. What is not there is no error.
+// removeAll deletes a tree that an attempt may have filled with anything: no
+// mount is looked into but taken away, links are not followed, and folders may
+// be nested without end. What is not there is no error.
 func removeAll(dir string) error {
-	inside, err := mounts(dir)
+	const tries = 3 // that mounts are made meanwhile is not expected
+	err := removeTree(dir)
+	for try := 1; mountedIn(err) && try < tries; try++ {
+		inside, mountErr := mounts(dir) // long to read where many are: only where there is one
+		for _, m := range slices.Backward(inside) {
+			mountErr = errors.Join(mountErr, unmount(m))
+		}
+		if mountErr != nil || len(inside) == 0 {
+			return fmt.Errorf("remove %s: something is mounted there, or in use: %w", dir, errors.Join(err, mountErr))
+		}
+		err = removeTree(dir)
+	}
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", dir, err)
 	}
-	for _, m := range inside {
-		if err := unmount(m); err != nil {
-			return err
-		}
-	}
+	return nil
+}
+
+// mountedIn reports whether a removal may have failed for a mount: one cannot be
+// deleted (EBUSY), and openDirAt looks into none (EXDEV).
+func mountedIn(err error) bool { return errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EXDEV) }
+
+func removeTree(dir string) error {
 	parent, err := os.OpenFile(filepath.Dir(dir), unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -77,7 +93,7 @@ func removeAll(dir string) error {
 		next := r.moved[0]
 		r.moved = r.moved[1:]
 		if err := r.remove(parent, next, 0); err != nil {
-			return fmt.Errorf("remove %s: %w", dir, err)
+			return err
 		}
 	}
 	return nil
@@ -183,12 +199,4 @@ func (r *remover) moveUp(parent *os.File, name string) error {
 		r.moved = append(r.moved, up)
 		return nil
 	}
-}
-
-func openDirAt(parent *os.File, name string) (*os.File, error) {
-	fd, err := unix.Openat(int(parent.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), name), nil
 }
