@@ -73,6 +73,7 @@ func TestStaleList(t *testing.T) {
 			if known {
 				b.ask("r0", "gen")
 				w.Persist(b.take(w), messages.Result{ExitCode: 1}) // to be run again
+				synctest.Wait()
 			}
 			key := messages.LatestKey("tpp", "ws", "gen")
 			other := messages.NewJobID("another", "gen")
