@@ -48,11 +48,14 @@ func testMain(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "these tests need a Docker Engine and busybox (apt-get install docker.io busybox-static): %v\n", err)
 		return 1
 	}
-	if shared, err = os.MkdirTemp("", "sluice-test-"); err != nil {
+	if shared, err = os.MkdirTemp("", "sluice-test-"); err == nil {
+		defer os.RemoveAll(shared)
+		err = nameShared()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(shared)
 	code := m.Run()
 	if err := clean(ctx, cli); err != nil {
 		fmt.Fprintf(os.Stderr, "what the tests left could not be removed: %v\n", err)
@@ -66,6 +69,16 @@ func testMain(m *testing.M) int {
 		}
 	}
 	return code
+}
+
+// nameShared gives the shared folder its id, which is made with its first use:
+// tests that run side by side would make it twice.
+func nameShared() error {
+	r, err := docker.New(docker.DefaultConfig(prefix, shared))
+	if err != nil {
+		return err
+	}
+	return r.Close()
 }
 
 // importShell makes an image of busybox and nothing else.
