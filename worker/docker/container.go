@@ -34,6 +34,7 @@ type box struct {
 	mu     sync.Mutex
 	exit   *worker.Exit                  // once it is known
 	record *container.InspectResponse    // of a container that has ended
+	toll   toll                          // what is known without that record
 	next   <-chan container.WaitResponse // registered before the start, for the first Wait
 	fail   <-chan error
 	cancel context.CancelFunc // of what was registered
@@ -196,7 +197,7 @@ func (b *box) Wait(ctx context.Context) (worker.Exit, error) {
 		case err == nil && lost:
 			return worker.Exit{}, fmt.Errorf("the container ended (with code %d) while the engine could not be reached", found.State.ExitCode)
 		case err == nil:
-			return b.keep(found)
+			return b.keep(ctx, found)
 		case ctx.Err() != nil:
 			return worker.Exit{}, context.Cause(ctx)
 		case errdefs.IsNotFound(err):
@@ -216,12 +217,16 @@ func (b *box) Wait(ctx context.Context) (worker.Exit, error) {
 	}
 }
 
-// keep keeps the record of a container that has ended.
-func (b *box) keep(found container.InspectResponse) (worker.Exit, error) {
+// keep keeps the record of a container that has ended, which it mends.
+func (b *box) keep(ctx context.Context, found container.InspectResponse) (worker.Exit, error) {
 	exit, err := exitOf(found)
 	if err != nil {
 		return exit, err
 	}
+	if exit.OOMKilled, err = b.starved(ctx, found); err != nil {
+		return worker.Exit{}, err
+	}
+	found.State.OOMKilled = exit.OOMKilled
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.taken != nil {

@@ -58,31 +58,37 @@ func awaitProcess(ctx context.Context, proc *os.File, what int16) error {
 // reaped is how long the engine may take to take note of a process's end.
 const reaped = 200 * time.Millisecond
 
+// A sight is what can be told of a container's end without the engine.
+type sight struct {
+	exit  worker.Exit
+	known bool // what exit says; else the engine is asked
+	toll  toll
+}
+
 // see waits for the end of a container by its first process, which ends last:
 // some twenty milliseconds before the engine says so. The kernel knows the exit
 // code. Where it does not say, or where the code may be the work of somebody
-// else (a signal, the want of memory, an engine that stops), known is false:
-// then the engine is asked.
-func (s *slot) see(ctx context.Context, t *taken) (exit worker.Exit, known bool, err error) {
+// else (a signal, the want of memory, an engine that stops), the exit is not
+// known: then the engine is asked.
+func (s *slot) see(ctx context.Context, t *taken) (seen sight, err error) {
 	if err := awaitProcess(ctx, s.proc, unix.POLLIN); err != nil {
-		return worker.Exit{}, false, err
+		return seen, err
 	}
 	finished := time.Now().UTC()
-	killed, counted := readOOM(s.oom) // first: the engine takes the counter away
+	seen.toll = readToll(s.oom) // first: the engine takes the counter away
 	s.endLogs(t.Mark)
-	if !counted || killed > 0 {
-		return worker.Exit{}, false, nil
+	if !seen.toll.known || seen.toll.killed {
+		return seen, nil
 	}
 	short, cancel := context.WithTimeout(ctx, reaped)
 	defer cancel()
 	if err := awaitProcess(short, s.proc, unix.POLLHUP); err != nil {
-		return worker.Exit{}, false, context.Cause(ctx)
+		return seen, context.Cause(ctx)
 	}
-	code, ok := exitCode(s.proc)
-	if !ok || code >= 128 {
-		return worker.Exit{}, false, nil
+	if code, ok := exitCode(s.proc); ok && code < 128 {
+		seen.exit, seen.known = worker.Exit{Code: code, Started: t.At, Finished: finished}, true
 	}
-	return worker.Exit{Code: code, Started: t.At, Finished: finished}, true, nil
+	return seen, nil
 }
 
 // exitCode asks the kernel for a process's exit code (Linux 6.15); not ok where
@@ -142,19 +148,20 @@ func openOOM(groups []byte) *os.File {
 	return nil
 }
 
-func readOOM(f *os.File) (killed int, known bool) {
+// readToll reads that counter. The kernel counts before it kills.
+func readToll(f *os.File) toll {
 	if f == nil {
-		return 0, false
+		return toll{}
 	}
 	buf := make([]byte, 4096)
 	n, _ := f.ReadAt(buf, 0)
 	for line := range bytes.Lines(buf[:n]) {
 		if rest, ok := bytes.CutPrefix(line, []byte("oom_kill ")); ok {
 			killed, err := strconv.Atoi(string(bytes.TrimSpace(rest)))
-			return killed, err == nil
+			return toll{killed: killed > 0, known: err == nil}
 		}
 	}
-	return 0, false
+	return toll{}
 }
 
 // keepExit writes down how a container ended, so that a later process says the

@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/docker/docker/client"
 
@@ -108,4 +109,9 @@ func (r *Runtime) Lose() error {
 	p.discard(lost)
 	r.cli = cli
 	return deaf.Close()
+}
+
+// OOMEvent asks for what an engine's record may lack.
+func (r *Runtime) OOMEvent(ctx context.Context, id, since string, late time.Duration) (bool, error) {
+	return r.oomEvent(ctx, id, since, late)
 }

@@ -72,18 +72,19 @@ func (b *box) waitParked(ctx context.Context) (*worker.Exit, error) {
 	if exit != nil || b.slot == nil {
 		return exit, nil
 	}
-	seen, known, err := b.slot.see(ctx, b.taken)
+	seen, err := b.slot.see(ctx, b.taken)
+	b.learn(seen.toll)
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case err != nil || !known || !b.r.answers(ctx):
+	case err != nil || !seen.known || !b.r.answers(ctx):
 		return nil, nil
 	}
-	b.keepExit(seen)
+	b.keepExit(seen.exit)
 	b.mu.Lock()
-	b.exit = &seen
+	b.exit = &seen.exit
 	b.mu.Unlock()
-	return &seen, nil
+	return &seen.exit, nil
 }
 
 // answers reports whether the engine can be reached. One that stops closes its
