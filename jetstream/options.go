@@ -87,12 +87,12 @@ func (o Options) nats(c *Conn) ([]nats.Option, error) {
 // api opens JetStream. Registers are written below the prefix too: an account
 // that imports the API under another name has nothing else to write through.
 func (o Options) api(nc *nats.Conn) (js jetstream.JetStream, registers string, err error) {
-	opt := jetstream.WithDefaultTimeout(callTimeout)
+	bounds := []jetstream.JetStreamOpt{jetstream.WithDefaultTimeout(callTimeout), jetstream.WithPublishAsyncTimeout(callTimeout)}
 	if o.APIPrefix == "" {
-		js, err = jetstream.New(nc, opt)
+		js, err = jetstream.New(nc, bounds...)
 		return js, "$KV.", err
 	}
-	js, err = jetstream.NewWithAPIPrefix(nc, o.APIPrefix, opt)
+	js, err = jetstream.NewWithAPIPrefix(nc, o.APIPrefix, bounds...)
 	return js, o.APIPrefix + ".$KV.", err
 }
 

@@ -34,6 +34,42 @@ func (c *Conn) Publish(ctx context.Context, subject string, m messages.Message, 
 	return nil
 }
 
+// PublishAll publishes messages as Publish does, and returns an error or nil for
+// each. They are sent in this order, none waits for the one before to be stored;
+// what the server does not answer is sent again, behind the others.
+func (c *Conn) PublishAll(ctx context.Context, list []messages.Outgoing) []error {
+	errs := make([]error, len(list))
+	if len(list) == 1 {
+		errs[0] = c.Publish(ctx, list[0].Subject, list[0].Message, list[0].ID)
+		return errs
+	}
+	sent := make([]jetstream.PubAckFuture, len(list))
+	for i, o := range list {
+		var data []byte
+		if data, errs[i] = messages.Encode(o.Message); errs[i] != nil {
+			continue
+		}
+		sent[i], errs[i] = c.js.PublishMsgAsync(&nats.Msg{Subject: o.Subject, Data: data}, jetstream.WithMsgID(o.ID))
+	}
+	for i, o := range list {
+		if sent[i] != nil {
+			select {
+			case <-sent[i].Ok():
+				continue
+			case errs[i] = <-sent[i].Err():
+			case <-ctx.Done():
+				errs[i] = ctx.Err()
+			}
+		}
+		if ctx.Err() == nil && unreachable(errs[i]) {
+			errs[i] = c.Publish(ctx, o.Subject, o.Message, o.ID)
+		} else {
+			errs[i] = fmt.Errorf("publish on %s: %w", o.Subject, storeError(errs[i]))
+		}
+	}
+	return errs
+}
+
 // publish stores one message, trying again while the server cannot be reached.
 func (c *Conn) publish(ctx context.Context, msg *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
 	var ack *jetstream.PubAck

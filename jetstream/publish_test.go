@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 	njs "github.com/nats-io/nats.go/jetstream"
 
@@ -119,6 +121,73 @@ func TestPublishAcrossRestart(t *testing.T) {
 	publish(t, f.Conn, request(2))
 	if got, err := f.Count(t.Context(), jetstream.Requests, ""); err != nil || got != 1 {
 		t.Errorf("%d requests are stored, %v; want 1: what was given up is not sent later", got, err)
+	}
+}
+
+// TestPublishAll: several messages are stored in their order, each with an error of
+// its own, and all of them though the server goes away meanwhile.
+func TestPublishAll(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	publish(t, f.Conn, action(7))
+	list := make([]messages.Outgoing, 50)
+	for i := range list {
+		a := action(i)
+		if i == 5 {
+			a.Attempt = 0 // not valid
+		}
+		list[i] = messages.Outgoing{Subject: a.Subject(), Message: a, ID: fmt.Sprint("action/", i)}
+	}
+	for i, err := range f.PublishAll(t.Context(), list) {
+		switch {
+		case i == 5 && (err == nil || errors.Is(err, messages.ErrQueued)), i == 7 && !errors.Is(err, messages.ErrQueued), i != 5 && i != 7 && err != nil:
+			t.Errorf("message %d: %v", i, err)
+		}
+	}
+	q := f.Queue(jetstream.Actions, jetstream.WorkerConsumer("test", "default"), "worker")
+	var got []string
+	for range len(list) - 1 {
+		d := next(t, q)
+		got = append(got, d.Subject)
+		if err := d.Settle(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{list[7].Subject} // it was there before
+	for i := range list {
+		if i != 5 && i != 7 {
+			want = append(want, list[i].Subject)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("order (-want +got):\n%s", diff)
+	}
+
+	for _, away := range []bool{false, true} { // when it begins
+		if away {
+			f.server.Stop()
+		}
+		rest := slices.Clone(list[10:])
+		for i := range rest {
+			rest[i].ID = fmt.Sprint("again/", i, away)
+		}
+		ended := make(chan []error, 1)
+		go func() { ended <- f.PublishAll(context.WithoutCancel(t.Context()), rest) }()
+		if away {
+			f.lines.await(t, "NATS does not answer")
+		}
+		f.restart(t)
+		if err := errors.Join(<-ended...); err != nil {
+			t.Errorf("PublishAll across a restart: %v", err)
+		}
+		if n, err := f.Count(t.Context(), jetstream.Actions, ""); err != nil || n != uint64(len(rest)) {
+			t.Errorf("%d actions are stored (%v), want %d", n, err, len(rest))
+		}
+		for range rest {
+			if err := next(t, q).Settle(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

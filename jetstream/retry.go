@@ -85,7 +85,7 @@ func (c *Conn) insist(ctx context.Context, call func(context.Context) error) err
 func unreachable(err error) bool {
 	for _, target := range []error{
 		nats.ErrNoResponders, nats.ErrTimeout, nats.ErrDisconnected, nats.ErrReconnectBufExceeded, nats.ErrConnectionReconnecting, nats.ErrStaleConnection,
-		jetstream.ErrNoStreamResponse, context.DeadlineExceeded, errPeers,
+		jetstream.ErrNoStreamResponse, jetstream.ErrAsyncPublishTimeout, jetstream.ErrTooManyStalledMsgs, context.DeadlineExceeded, errPeers,
 	} {
 		if errors.Is(err, target) {
 			return true

@@ -26,6 +26,14 @@ type Delivery struct {
 	Progress func() error
 }
 
+// An Outgoing is a message that is to be published. A second copy of one whose id
+// was seen lately is dropped.
+type Outgoing struct {
+	Subject string
+	Message Message
+	ID      string
+}
+
 // A Parked error says that a message can never be processed: it belongs in the
 // dead letters with its reason (I5).
 type Parked struct {

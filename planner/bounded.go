@@ -35,6 +35,12 @@ func (b boundedOutbox) Publish(ctx context.Context, subject string, m messages.M
 	return b.Outbox.Publish(ctx, subject, m, id)
 }
 
+func (b boundedOutbox) PublishAll(ctx context.Context, list []messages.Outgoing) []error {
+	ctx, cancel := context.WithTimeout(ctx, b.d)
+	defer cancel()
+	return b.Outbox.PublishAll(ctx, list)
+}
+
 type boundedActions struct {
 	Actions
 	d time.Duration

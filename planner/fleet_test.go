@@ -206,6 +206,15 @@ func (c *Conn) Publish(ctx context.Context, subject string, m messages.Message, 
 	return c.write(ctx, func() error { return c.f.publish(subject, m, id) })
 }
 
+// PublishAll implements planner.Outbox.
+func (c *Conn) PublishAll(ctx context.Context, list []messages.Outgoing) []error {
+	errs := make([]error, len(list))
+	for i, o := range list {
+		errs[i] = c.Publish(ctx, o.Subject, o.Message, o.ID)
+	}
+	return errs
+}
+
 func (f *Fleet) publish(subject string, m messages.Message, id string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -44,9 +44,12 @@ type Queue interface {
 
 // An Outbox publishes a message on its subject and returns when the server has
 // stored it. An id that was seen before saves the copy; it is a hint, never a
-// guarantee. It wraps messages.ErrQueued and messages.ErrFull.
+// guarantee. It wraps messages.ErrQueued and messages.ErrFull. PublishAll does
+// that for each of several, sent in this order, and returns an error or nil for
+// each.
 type Outbox interface {
 	Publish(ctx context.Context, subject string, m messages.Message, id string) error
+	PublishAll(ctx context.Context, list []messages.Outgoing) []error
 }
 
 // Actions takes a queued action back, if no worker has it yet.

@@ -180,7 +180,7 @@ func eachOf(ctx context.Context, n int, f func(context.Context, int) error) erro
 		return f(ctx, 0)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(16)
+	group.SetLimit(64)
 	for i := range n {
 		group.Go(func() error { return f(ctx, i) })
 	}

@@ -36,6 +36,14 @@ func (o unsayable) Publish(ctx context.Context, subject string, m messages.Messa
 	return o.Outbox.Publish(ctx, subject, m, id)
 }
 
+func (o unsayable) PublishAll(ctx context.Context, list []messages.Outgoing) []error {
+	errs := make([]error, len(list))
+	for i, m := range list {
+		errs[i] = o.Publish(ctx, m.Subject, m.Message, m.ID)
+	}
+	return errs
+}
+
 // TestOneCannotGoOn: a record that cannot be written, an action that cannot be
 // published and an outcome that cannot be told are those of one job or one
 // request: no session ends, and all others go on.

@@ -131,42 +131,55 @@ func (s *session) dispatch(ctx context.Context, list []*job) error {
 	if err != nil {
 		return err
 	}
-	for _, j := range list {
-		if s.jobs[j.key] != j {
-			continue
-		}
+	list = slices.DeleteFunc(list, func(j *job) bool { return s.jobs[j.key] != j })
+	actions := make([]messages.Outgoing, len(list))
+	for i, j := range list {
 		j.lease, j.discarded, j.published, j.gone = held{}, time.Time{}, time.Time{}, 0
 		s.backend(j.key.backend).tried[j.key] = j
-		fault.At("planner.after-record-before-action")
-		_, err := s.publish(ctx, j)
-		if err := s.spare(ctx, j, err); err != nil {
+		actions[i] = s.outgoing(j)
+	}
+	fault.At("planner.after-record-before-action")
+	for i, err := range s.Outbox.PublishAll(ctx, actions) {
+		_, err := s.published(list[i], err)
+		if err := s.spare(ctx, list[i], err); err != nil {
 			return err
 		}
-		fault.At("planner.after-action")
 	}
+	fault.At("planner.after-action")
 	return nil
 }
 
-// publish puts the action of a job's newest attempt into its queue, and reports
-// whether it was not there: a queue takes one action of a job.
-func (s *session) publish(ctx context.Context, j *job) (queued bool, err error) {
+// outgoing is the message with the action of a job's newest attempt.
+func (s *session) outgoing(j *job) messages.Outgoing {
 	a := s.action(j.record)
 	id := fmt.Sprintf("action/%s/%s/%d", a.Backend, a.Job, a.Attempt)
 	if !j.published.IsZero() { // the server still knows the id of one that is gone
 		id += "/" + rand.Text()
 	}
 	j.published = s.Now()
-	err = s.Outbox.Publish(ctx, a.Subject(), a, id)
+	return messages.Outgoing{Subject: a.Subject(), Message: a, ID: id}
+}
+
+// publish puts the action of a job's newest attempt into its queue, and reports
+// whether it was not there: a queue takes one action of a job.
+func (s *session) publish(ctx context.Context, j *job) (queued bool, err error) {
+	o := s.outgoing(j)
+	return s.published(j, s.Outbox.Publish(ctx, o.Subject, o.Message, o.ID))
+}
+
+// published reports what came of publishing a job's action, see publish.
+func (s *session) published(j *job, err error) (queued bool, _ error) {
+	a := j.record
 	switch {
 	case errors.Is(err, messages.ErrQueued):
 		return false, nil
 	case errors.Is(err, messages.ErrFull):
-		s.log.Warn().Err(err).Str("job", string(a.Job)).Msg("the queue of actions is full; the action is published later")
+		s.log.Warn().Err(err).Str("job", string(a.ID)).Msg("the queue of actions is full; the action is published later")
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("publish action of job %s: %w", a.Job, err)
+		return false, fmt.Errorf("publish action of job %s: %w", a.ID, err)
 	}
-	s.log.Info().Str("job", string(a.Job)).Str("action", a.Name).Str("workspace", a.Workspace).Str("backend", a.Backend).Str("pool", a.Pool).Int("attempt", a.Attempt).Msg("action published")
+	s.log.Info().Str("job", string(a.ID)).Str("action", a.Action).Str("workspace", a.Workspace).Str("backend", a.Backend).Str("pool", a.Pool).Int("attempt", a.Attempt).Msg("action published")
 	return true, nil
 }
 
