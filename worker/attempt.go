@@ -53,8 +53,8 @@ type attempt struct {
 }
 
 // newAttempt takes an attempt in hand: from now on its lease is renewed.
-func (w *Worker) newAttempt(life context.Context, e *entry, h *hold) *attempt {
-	a := &attempt{w: w, id: e.attempt(), hold: h, entry: e, life: life, look: make(chan struct{}, 1), fitted: make(chan struct{}), listed: e.Phase == phaseListed, heard: make(chan struct{})}
+func (w *Worker) newAttempt(life context.Context, e *entry, h *hold, fitted chan struct{}) *attempt {
+	a := &attempt{w: w, id: e.attempt(), hold: h, entry: e, life: life, look: make(chan struct{}, 1), fitted: fitted, listed: e.Phase == phaseListed, heard: make(chan struct{})}
 	a.ctx, a.stop = context.WithCancelCause(life)
 	a.reporter = newReporter(life, w.Outbox, w.cfg.StageWait, a.heard)
 	a.log = w.Log.With().Str("job", string(a.id.Job)).Int("attempt", a.id.Number).Str("workspace", e.Action.Workspace).Str("action", e.Action.Name).Logger()

@@ -18,8 +18,9 @@ type memLeases struct {
 	mu      sync.Mutex
 	entries map[string]*memLease
 	last    messages.Revision
-	down    bool // no call gets through
-	deaf    bool // writes get through, their answers do not
+	down    bool                     // no call gets through
+	deaf    bool                     // writes get through, their answers do not
+	slow    map[string]chan struct{} // keys whose creation waits until the channel is closed
 }
 
 type memLease struct {
@@ -62,6 +63,12 @@ func (l *memLeases) Get(_ context.Context, key string) (messages.Entry[messages.
 }
 
 func (l *memLeases) Create(ctx context.Context, key string, value *messages.Lease, ttl time.Duration) (messages.Revision, error) {
+	l.mu.Lock()
+	slow := l.slow[key]
+	l.mu.Unlock()
+	if slow != nil {
+		<-slow
+	}
 	return l.Update(ctx, key, value, 0, ttl)
 }
 

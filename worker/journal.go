@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,65 +11,34 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
-
-	"sluice/messages"
 )
 
-// A phase is how far an attempt is, for a worker that takes it over.
-type phase string
-
-const (
-	phaseClaimed phase = "claimed" // staging is being laid out; nothing runs
-	phaseStarted phase = "started" // a container was created
-	phaseListed  phase = "listed"  // the files message is known, and waits for a verdict
-)
-
-// An entry is what the journal keeps of an attempt.
-type entry struct {
-	Phase   phase           `json:"phase"`
-	Action  messages.Action `json:"action"`
-	Nonce   string          `json:"nonce"`
-	Claimed time.Time       `json:"claimed_at"`
-	Boot    string          `json:"boot"`              // of the machine: a container does not outlive it
-	Began   time.Time       `json:"began_at,omitzero"` // when the time limit began to run
-	Digest  string          `json:"image_digest,omitempty"`
-	Given   []messages.Path `json:"given,omitempty"`
-	Files   *messages.Files `json:"files,omitempty"`
-	Refused messages.Code   `json:"refused,omitempty"` // why the files could not be listed, by the action's own fault
-}
-
-func (e *entry) attempt() Attempt {
-	return Attempt{Job: e.Action.Job, Number: e.Action.Attempt, Backend: e.Action.Backend}
-}
-
-// bootID names this boot of the machine.
-var bootID = sync.OnceValue(func() string {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "" // not told apart, then
-	}
-	return strings.TrimSpace(string(id))
-})
-
-// A journal is a folder with a file an attempt, and in it a line a phase.
+// A journal is a folder of pages: files, of which each attempt in hand has one,
+// and in it a line a phase. The page of an attempt that is done with is emptied,
+// and is another's then: to make and remove a file for each costs more than what
+// is written into it.
 type journal struct {
 	dir    string
-	failed *atomic.Bool // the newest write: see check
+	failed atomic.Bool // the newest write: see check
+
+	mu    sync.Mutex
+	pages map[Attempt]string // their paths
+	free  []string           // of empty ones
 }
 
-func openJournal(state string) (journal, error) {
-	j := journal{filepath.Join(state, "journal"), &atomic.Bool{}}
+const (
+	pageSuffix = ".page"
+	mostFree   = 256 // pages kept when a persister was away and many attempts waited
+)
+
+func openJournal(state string) (*journal, error) {
+	j := &journal{dir: filepath.Join(state, "journal"), pages: map[Attempt]string{}}
 	if err := os.MkdirAll(j.dir, 0o700); err != nil {
-		return j, fmt.Errorf("open journal: %w", err)
+		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	return j, nil
-}
-
-func (j journal) path(a Attempt) string {
-	return filepath.Join(j.dir, fmt.Sprintf("%s.%d.json", a.Job, a.Number))
 }
 
 // errLocked says that another process has the journal.
@@ -78,7 +46,7 @@ var errLocked = errors.New("another worker uses this folder")
 
 // lock keeps other processes from this journal: two workers of one name would
 // remove each other's containers. The kernel unlocks it when this process ends.
-func (j journal) lock() (unlock func() error, err error) {
+func (j *journal) lock() (unlock func() error, err error) {
 	f, err := os.OpenFile(filepath.Join(filepath.Dir(j.dir), "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the journal: %w", err)
@@ -97,10 +65,14 @@ func (j journal) lock() (unlock func() error, err error) {
 // there is something that a restart of the machine leaves: an attempt whose
 // files are listed. One that was on its way is run again, and an entry of one
 // that is broken then is no loss: see read.
-func (j journal) write(e *entry) error {
+func (j *journal) write(e *entry) error {
 	data, err := json.Marshal(e)
+	var path string
 	if err == nil {
-		err = j.put(j.path(e.attempt()), data, e.Phase == phaseListed || e.Boot == "")
+		path, err = j.page(e.attempt())
+	}
+	if err == nil {
+		err = addLine(path, data, e.Phase == phaseListed || e.Boot == "")
 	}
 	j.failed.Store(err != nil)
 	if err != nil {
@@ -109,15 +81,33 @@ func (j journal) write(e *entry) error {
 	return nil
 }
 
-// put adds a line to a file, whole or not at all: the first under a temporary
-// name, then renamed; the others each in one write, and not behind what a killed
-// process wrote half of a line.
-func (j journal) put(path string, data []byte, synced bool) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o600)
-	first := errors.Is(err, os.ErrNotExist)
-	if first {
-		f, err = os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+// page returns the path of an attempt's page, which is an empty one if it had
+// none.
+func (j *journal) page(a Attempt) (string, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if path, ok := j.pages[a]; ok {
+		return path, nil
 	}
+	if n := len(j.free); n > 0 {
+		j.pages[a], j.free = j.free[n-1], j.free[:n-1]
+		return j.pages[a], nil
+	}
+	f, err := os.CreateTemp(j.dir, "*"+pageSuffix)
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(f.Close(), syncDir(j.dir)); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	j.pages[a] = f.Name()
+	return f.Name(), nil
+}
+
+// addLine adds a line to a file, whole or not at all, in one write, and not behind
+// what a killed process wrote half of a line.
+func addLine(path string, data []byte, synced bool) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err
 	}
@@ -131,29 +121,19 @@ func (j journal) put(path string, data []byte, synced bool) error {
 	if err != nil {
 		err = errors.Join(err, f.Truncate(size)) // room on a full disk
 	}
-	err = errors.Join(err, f.Close())
-	if first && err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	switch {
-	case first && err != nil:
-		return errors.Join(err, os.Remove(path+".new"))
-	case err == nil && synced:
-		return syncDir(j.dir)
-	}
-	return err
+	return errors.Join(err, f.Close())
 }
 
 // check reports whether the journal can be written again after it could not: a
 // worker that took actions meanwhile would spoil an attempt of each.
-func (j journal) check() error {
+func (j *journal) check() error {
 	if !j.failed.Load() {
 		return nil
 	}
 	path := filepath.Join(j.dir, "check.new") // read removes it, if we do not
-	err := j.put(path, make([]byte, largeEntry), true)
+	err := os.WriteFile(path, nil, 0o600)
 	if err == nil {
-		err = os.Remove(path)
+		err = errors.Join(addLine(path, make([]byte, largeEntry), true), os.Remove(path))
 	}
 	j.failed.Store(err != nil)
 	if err != nil {
@@ -165,85 +145,37 @@ func (j journal) check() error {
 // largeEntry is about what a large journal entry takes, in bytes.
 const largeEntry = 1 << 20
 
-func (j journal) remove(a Attempt) error {
-	if err := os.Remove(j.path(a)); err != nil && !errors.Is(err, os.ErrNotExist) {
+// remove forgets an attempt.
+func (j *journal) remove(a Attempt) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	path, ok := j.pages[a]
+	if !ok {
+		return nil
+	}
+	if err := j.empty(path); err != nil {
 		return fmt.Errorf("remove journal entry: %w", err)
 	}
+	delete(j.pages, a)
 	return nil
 }
 
-// read returns every entry. One that cannot be read is an error, as what it
-// spoke of must not be lost without a word; but one that the machine's restart
-// broke spoke of what that ended: it is removed, and lost is told.
-func (j journal) read(lost func(path string, err error)) ([]*entry, error) {
-	note := j.dir + ".boot" // the machine's at the last reading
-	before, _ := os.ReadFile(note)
-	now := bootID()
-	restarted := len(before) > 0 && now != "" && string(before) != now
-	names, err := os.ReadDir(j.dir)
-	if err != nil {
-		return nil, fmt.Errorf("read journal: %w", err)
+// empty makes a file a free page, or removes one that is none, or one too many.
+func (j *journal) empty(path string) error {
+	if !strings.HasSuffix(path, pageSuffix) || len(j.free) >= mostFree {
+		if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
 	}
-	var entries []*entry
-	for _, n := range names {
-		path := filepath.Join(j.dir, n.Name())
-		if !strings.HasSuffix(n.Name(), ".json") {
-			_ = os.Remove(path) // a half-written one, which nothing was done about
-			continue
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("read journal: %w", err)
-		}
-		e, err := newest(data)
-		if err != nil && restarted {
-			lost(path, err)
-			if err := os.Remove(path); err != nil {
-				return nil, fmt.Errorf("remove journal entry: %w", err)
-			}
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read journal entry %s: %w; move it away to start without it", path, err)
-		}
-		entries = append(entries, e)
+	err := os.Truncate(path, 0)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err == nil:
+		j.free = append(j.free, path)
 	}
-	if string(before) != now {
-		if err := os.WriteFile(note, []byte(now), 0o600); err != nil {
-			return nil, fmt.Errorf("read journal: %w", err)
-		}
-	}
-	return entries, nil
-}
-
-// newest reads the last whole line of an attempt's: what follows it is half of
-// one that a process was killed over.
-func newest(lines []byte) (*entry, error) {
-	for lines = bytes.TrimSpace(lines); ; {
-		end := bytes.LastIndexByte(lines, '\n')
-		e := &entry{}
-		err := json.Unmarshal(lines[end+1:], e)
-		if err == nil {
-			return e, e.check()
-		}
-		if end < 0 {
-			return nil, err
-		}
-		lines = bytes.TrimSpace(lines[:end])
-	}
-}
-
-func (e *entry) check() error {
-	switch e.Phase {
-	case phaseClaimed, phaseStarted:
-	case phaseListed:
-		if e.Files == nil {
-			return errors.New("it has no files message")
-		}
-	default:
-		return fmt.Errorf("phase %s is not known", messages.Quote(string(e.Phase)))
-	}
-	return e.Action.Validate()
+	return err
 }
 
 func syncDir(dir string) error {

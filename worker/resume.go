@@ -14,10 +14,11 @@ import (
 // whatever else happens.
 func (w *Worker) adopt(life context.Context, entries []*entry) []*attempt {
 	var old []*attempt
+	fitted := make(chan struct{})
+	close(fitted)
 	for _, e := range entries {
-		a := w.newAttempt(life, e, w.newHold(&e.Action, e.Nonce))
+		a := w.newAttempt(life, e, w.newHold(&e.Action, e.Nonce), fitted)
 		a.lookNow()
-		close(a.fitted)
 		// It has its room already; there may be less of it than there was.
 		if r := w.rooms[e.Action.Pool]; r != nil && e.Phase != phaseListed && r.free.TryAcquire(r.weight(&e.Action)) {
 			a.occupy(r.weight(&e.Action))

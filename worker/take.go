@@ -10,7 +10,8 @@ import (
 	"sluice/messages"
 )
 
-// take asks for actions of one pool while there is room for them.
+// take asks for actions of one pool while there is room for them. What came is
+// claimed while the next is asked for: a claim waits for the server and the disk.
 func (w *Worker) take(ctx, life context.Context, pool string) error {
 	r := w.rooms[pool]
 	for {
@@ -25,14 +26,27 @@ func (w *Worker) take(ctx, life context.Context, pool string) error {
 			}
 			continue
 		}
-		a := w.accept(life, d, pool)
-		if a == nil {
+		action, err := w.read(d, pool)
+		if err != nil {
+			w.refuse(life, d, err)
 			r.free.Release(r.pull())
 			continue
 		}
-		w.hands.Go(func() { w.finish(a, a.perform()) })
+		fitted := make(chan struct{})
+		w.hands.Go(func() {
+			a := w.accept(life, d, action, fitted)
+			if a == nil {
+				r.free.Release(r.pull())
+				close(fitted)
+				return
+			}
+			w.finish(a, a.perform())
+		})
+		if r.weight(action) <= r.pull() {
+			continue
+		}
 		select {
-		case <-a.fitted:
+		case <-fitted:
 		case <-ctx.Done():
 			return nil
 		}
@@ -67,25 +81,45 @@ func (w *Worker) next(ctx context.Context, pool string) (*messages.Delivery, err
 	return d, nil
 }
 
+// read reads the action of a delivery. Its error parks what is not one of this
+// pool's.
+func (w *Worker) read(d *messages.Delivery, pool string) (*messages.Action, error) {
+	action := &messages.Action{}
+	if err := messages.Decode(d.Data, action); err != nil {
+		return nil, messages.Park("not an action: %w", err)
+	}
+	if action.Subject() != d.Subject || action.Backend != w.cfg.Backend || action.Pool != pool {
+		return nil, messages.Park("the action is for %s, it came on %s to pool %s of %s", action.Subject(), d.Subject, pool, w.cfg.Backend)
+	}
+	return action, nil
+}
+
 // accept claims the lease of an action's attempt, writes the journal, and
 // settles the message: from then on the lease is all that counts. It returns
 // nil if the attempt is not ours, or cannot be.
-func (w *Worker) accept(life context.Context, d *messages.Delivery, pool string) *attempt {
+func (w *Worker) accept(life context.Context, d *messages.Delivery, action *messages.Action, fitted chan struct{}) *attempt {
 	ctx, cancel := context.WithTimeout(life, w.cfg.LeaseTTL)
 	defer cancel()
-	a, err := w.tryAccept(ctx, life, d, pool)
+	a, err := w.tryAccept(ctx, life, action, fitted)
 	if errors.Is(err, errTaken) {
 		w.Log.Debug().Str("subject", d.Subject).Msg("action was taken before")
 		err = nil
 	}
 	if err != nil {
-		w.Log.Warn().Err(err).Str("subject", d.Subject).Msg("action was not taken")
+		w.refuse(life, d, err)
+		return nil
 	}
-	w.settle(life, d, err)
+	w.settle(life, d, nil)
 	if a != nil {
 		fault.At("worker.after-ack")
 	}
 	return a
+}
+
+// refuse parks a delivery, or gives it back, and says why.
+func (w *Worker) refuse(ctx context.Context, d *messages.Delivery, why error) {
+	w.Log.Warn().Err(why).Str("subject", d.Subject).Msg("action was not taken")
+	w.settle(ctx, d, why)
 }
 
 // settle ends a delivery. If that fails the message comes again, meets the
@@ -98,24 +132,19 @@ func (w *Worker) settle(ctx context.Context, d *messages.Delivery, verdict error
 	}
 }
 
-func (w *Worker) tryAccept(ctx, life context.Context, d *messages.Delivery, pool string) (*attempt, error) {
-	action := messages.Action{}
-	if err := messages.Decode(d.Data, &action); err != nil {
-		return nil, messages.Park("not an action: %w", err)
+func (w *Worker) tryAccept(ctx, life context.Context, action *messages.Action, fitted chan struct{}) (*attempt, error) {
+	e := &entry{Phase: phaseClaimed, Action: *action, Nonce: w.nonce, Claimed: time.Now().UTC(), Boot: bootID()}
+	id := e.attempt()
+	if err := w.reserve(id); err != nil {
+		return nil, err
 	}
-	if action.Subject() != d.Subject || action.Backend != w.cfg.Backend || action.Pool != pool {
-		return nil, messages.Park("the action is for %s, it came on %s to pool %s of %s", action.Subject(), d.Subject, pool, w.cfg.Backend)
-	}
-	e := &entry{Phase: phaseClaimed, Action: action, Nonce: w.nonce, Claimed: time.Now().UTC(), Boot: bootID()}
-	if w.has(e.attempt()) {
-		return nil, errTaken
-	}
-	hold, err := w.claim(ctx, &action)
+	defer w.unreserve(id)
+	hold, err := w.claim(ctx, action)
 	if err != nil {
 		return nil, err
 	}
 	fault.At("worker.after-claim")
-	a := w.newAttempt(life, e, hold)
+	a := w.newAttempt(life, e, hold, fitted)
 	w.add(a)
 	if err := w.journal.write(e); err != nil {
 		// Claimed, it is nobody else's: the planner must hear that it failed here.
@@ -125,4 +154,29 @@ func (w *Worker) tryAccept(ctx, life context.Context, d *messages.Delivery, pool
 	fault.At("worker.after-journal")
 	a.log.Info().Msg("attempt was claimed")
 	return a, nil
+}
+
+// errClaiming says that this process is about to claim the attempt: its message
+// came twice, and must not be settled before the claim is known.
+var errClaiming = errors.New("the attempt is being claimed")
+
+// reserve keeps other deliveries of an attempt out while it is claimed: a second
+// claim by the same process would count as its own.
+func (w *Worker) reserve(id Attempt) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.attempts[id] != nil:
+		return errTaken
+	case w.claiming[id]:
+		return errClaiming
+	}
+	w.claiming[id] = true
+	return nil
+}
+
+func (w *Worker) unreserve(id Attempt) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.claiming, id)
 }

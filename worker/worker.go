@@ -23,7 +23,7 @@ var errLeft = errors.New("the worker leaves; its containers stay")
 type Worker struct {
 	Ports
 	cfg     Config
-	journal journal
+	journal *journal
 	rooms   map[string]*room
 	nonce   string // of this process's claims
 	since   time.Time
@@ -35,9 +35,10 @@ type Worker struct {
 
 	mu       sync.Mutex
 	attempts map[Attempt]*attempt
-	strays   time.Time     // until then there may be containers of no attempt
-	swept    time.Time     // when they were last looked for
-	fewer    chan struct{} // told when there is one less
+	claiming map[Attempt]bool // on their way to be attempts
+	strays   time.Time        // until then there may be containers of no attempt
+	swept    time.Time        // when they were last looked for
+	fewer    chan struct{}    // told when there is one less
 }
 
 // New returns a worker; nothing runs yet.
@@ -51,7 +52,7 @@ func New(cfg Config, ports Ports) (*Worker, error) {
 	}
 	w := &Worker{
 		Ports: ports, cfg: cfg, journal: j, rooms: map[string]*room{}, nonce: newNonce(), since: time.Now().UTC(),
-		gate: newGate(), changed: make(chan struct{}, 1), slots: make(chan struct{}, 1), missed: make(chan struct{}, 1), attempts: map[Attempt]*attempt{}, fewer: make(chan struct{}, 1),
+		gate: newGate(), changed: make(chan struct{}, 1), slots: make(chan struct{}, 1), missed: make(chan struct{}, 1), attempts: map[Attempt]*attempt{}, claiming: map[Attempt]bool{}, fewer: make(chan struct{}, 1),
 	}
 	for pool, slots := range cfg.Pools {
 		if ports.Inboxes[pool] == nil {

@@ -302,3 +302,29 @@ func environment(b *box) map[string]string {
 	}
 	return env
 }
+
+// TestSlowClaim: while one attempt is being claimed, others are taken. Its message
+// that comes again meanwhile is given back: it must not be settled before the
+// claim is known, nor claimed a second time.
+func TestSlowClaim(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := newAction("a"), newAction("b")
+		slow := make(chan struct{})
+		w.leases.slow = map[string]chan struct{}{key(a): slow}
+		r := w.start(func(c *worker.Config) { c.Pools["default"] = 4 })
+		w.deliver(a)
+		w.run(b)
+		diff(t, "deliveries", []error{nil}, w.deliveries())
+		w.deliver(a)
+		if list := w.deliveries(); len(list) != 1 || list[0] == nil {
+			t.Errorf("the second copy was settled with %v, want it given back", list)
+		}
+		close(slow)
+		w.box()
+		diff(t, "deliveries", []error{nil}, w.deliveries())
+		w.deliver(a)
+		diff(t, "a third copy", []error{nil}, w.deliveries())
+		w.abandon(r)
+	})
+}

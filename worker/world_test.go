@@ -324,7 +324,11 @@ func (w *world) left() []string {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		list = append(list, found...)
+		for _, path := range found {
+			if st, err := os.Stat(path); err != nil || st.IsDir() || st.Size() > 0 { // else a free page of the journal
+				list = append(list, path)
+			}
+		}
 	}
 	return list
 }

@@ -272,7 +272,13 @@ func (f *fleet) noJournals() error {
 	var errs []error
 	dirs, err := filepath.Glob(filepath.Join(f.dir, "*", "journal"))
 	for _, dir := range dirs {
-		errs = append(errs, f.empty(dir))
+		pages, err := filepath.Glob(filepath.Join(dir, "*"))
+		for _, page := range pages { // those that are empty are free
+			if st, err := os.Stat(page); err == nil && st.Size() > 0 {
+				errs = append(errs, fmt.Errorf("%s has %d bytes", page, st.Size()))
+			}
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, err)...)
 }

@@ -127,7 +127,7 @@ var workerScenes = []scene{
 	{"worker.after-staging-removed", running("worker.after-staging-removed=die"), []edit{notHandedOver}},
 
 	{"worker.before-resume", running("worker.after-start=die", "worker.before-resume=die"),
-		[]edit{{"worker/journal.go", `		entries = append(entries, e)`, `		entries = append(entries, e)
+		[]edit{{"worker/entry.go", `		entries = append(entries, e)`, `		entries = append(entries, e)
 		_ = os.Remove(path)`}}},
 }
 
