@@ -16,7 +16,7 @@ import (
 // or are made again from a message.
 func EncodeListing(w io.Writer, files []File) error {
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(string(a.Path), string(b.Path)) })
-	buf := bufio.NewWriterSize(w, 64<<10)
+	buf := bufio.NewWriter(w)
 	enc := json.NewEncoder(buf)
 	enc.SetEscapeHTML(false)
 	for i := range files {

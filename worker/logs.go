@@ -23,7 +23,8 @@ import (
 // publishing holds up the log; the file is the truth.
 type logPump struct {
 	file *os.File
-	sent *os.File // how many bytes were published, and where the chunk after them ends
+	path string   // of the note: how many bytes were published, and where the chunk after them ends
+	sent *os.File // the note; nil as long as it would say nothing
 	head int64    // room left for the log's beginning
 
 	mu      sync.Mutex
@@ -51,12 +52,15 @@ func openLogPump(path, note string, limit int64, mode fs.FileMode) (*logPump, er
 	if err := f.Chmod(mode); err != nil { // whatever the umask is
 		return nil, errors.Join(fmt.Errorf("open the attempt's log: %w", err), f.Close())
 	}
-	sent, err := os.OpenFile(note, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+	p := &logPump{file: f, path: note, head: limit - limit/2, tail: ring{max: int(limit / 2)}, wake: make(chan struct{}, 1)}
+	p.sent, err = os.OpenFile(note, os.O_RDWR, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return p, nil
+	case err != nil:
 		return nil, errors.Join(fmt.Errorf("open the attempt's log: %w", err), f.Close())
 	}
-	p := &logPump{file: f, sent: sent, head: limit - limit/2, tail: ring{max: int(limit / 2)}, wake: make(chan struct{}, 1)}
-	before, _ := io.ReadAll(io.LimitReader(sent, 64))
+	before, _ := io.ReadAll(io.LimitReader(p.sent, 64))
 	p.skip, p.until = readNote(string(before))
 	p.from = p.skip
 	return p, nil
@@ -208,8 +212,14 @@ func (p *logPump) flush(ctx context.Context, out Outbox, a *messages.Action, las
 // stream knows by its offset: a longer one there would be dropped with all that
 // the first did not have. It is written over itself, in place: a process that
 // is killed leaves the old numbers or the new ones.
+// What goes wrong with it has some lines published twice.
 func (p *logPump) note(sent, until int64) {
-	_, _ = p.sent.WriteAt(fmt.Appendf(nil, "%020d %020d", sent, until), 0) // lost: some lines are published twice
+	if p.sent == nil && until > 0 {
+		p.sent, _ = os.OpenFile(p.path, os.O_RDWR|os.O_CREATE, 0o600)
+	}
+	if p.sent != nil {
+		_, _ = p.sent.WriteAt(fmt.Appendf(nil, "%020d %020d", sent, until), 0)
+	}
 }
 
 // putBack has a chunk that was not taken published again, as it was, unless
@@ -273,7 +283,12 @@ func half(b []byte) int {
 
 // finish completes the file and describes it.
 func (p *logPump) finish() (log messages.Log, err error) {
-	defer func() { err = errors.Join(err, p.sent.Close(), p.file.Close()) }()
+	defer func() {
+		if p.sent != nil {
+			err = errors.Join(err, p.sent.Close())
+		}
+		err = errors.Join(err, p.file.Close())
+	}()
 	if p.tail.written > int64(p.tail.len()) {
 		log.Cut = p.tail.written - int64(p.tail.len())
 		if _, err := fmt.Fprintf(p.file, "\n[… %d bytes of the log were left out here …]\n", log.Cut); err != nil {
@@ -289,7 +304,8 @@ func (p *logPump) finish() (log messages.Log, err error) {
 		return log, fmt.Errorf("read the attempt's log: %w", err)
 	}
 	sum := sha256.New()
-	if log.Bytes, err = io.Copy(sum, p.file); err != nil {
+	buf := make([]byte, min(p.total, 32<<10)+1)
+	if log.Bytes, err = io.CopyBuffer(sum, struct{ io.Reader }{p.file}, buf); err != nil {
 		return log, fmt.Errorf("read the attempt's log: %w", err)
 	}
 	log.Digest = messages.FormatDigest(sum.Sum(nil))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -18,6 +19,10 @@ import (
 // still writes, or the disk is at fault.
 var ErrChanging = errors.New("the file changed while it was read")
 
+// buffers are what files are read into: most attempts leave a few small ones, and
+// to clear so much memory for each would cost more than to hash them.
+var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+
 // digests hashes the regular files, two at a time.
 func digests(ctx context.Context, root *os.File, files []sighting) error {
 	group, ctx := errgroup.WithContext(ctx)
@@ -26,14 +31,15 @@ func digests(ctx context.Context, root *os.File, files []sighting) error {
 	for start := 0; start < len(files); start += batch {
 		part := files[start:min(start+batch, len(files))]
 		group.Go(func() error {
-			buf := make([]byte, 256<<10)
+			buf := buffers.Get().(*[256 << 10]byte)
+			defer buffers.Put(buf)
 			for i := range part {
 				f := &part[i]
 				if f.Kind != messages.KindFile {
 					continue
 				}
 				var err error
-				if f.Digest, err = digest(ctx, root, f, buf); err != nil {
+				if f.Digest, err = digest(ctx, root, f, buf[:]); err != nil {
 					return fmt.Errorf("read %s: %w", f.Path, err)
 				}
 			}
