@@ -13,6 +13,7 @@ import (
 type Config struct {
 	Backend     string // whose files this persister takes
 	Concurrency int    // files messages handled at once; those of one workspace are made visible one after another
+	Copies      int    // of them, those whose files are read and copied: the others wait for the server
 	Tries       int    // deliveries after which files that are missing or not as listed are called unusable
 	Checks      Checks // of moderately sensitive files
 
@@ -30,7 +31,7 @@ type Checks struct {
 
 // DefaultConfig returns a complete configuration but for the backend's name.
 func DefaultConfig() Config {
-	return Config{Concurrency: 4, Tries: 3, Checks: DefaultChecks()}
+	return Config{Concurrency: 16, Copies: 4, Tries: 3, Checks: DefaultChecks()}
 }
 
 // DefaultChecks returns the reference's bounds (common/config.py and
@@ -51,6 +52,9 @@ func (c Config) Check() error {
 	}
 	if c.Concurrency < 1 || c.Concurrency > 256 {
 		errs = append(errs, fmt.Errorf("concurrency is %d; it must be between 1 and 256", c.Concurrency))
+	}
+	if c.Copies < 1 || c.Copies > c.Concurrency {
+		errs = append(errs, fmt.Errorf("copies is %d; it must be between 1 and the concurrency, %d", c.Copies, c.Concurrency))
 	}
 	if c.Tries < 1 {
 		errs = append(errs, fmt.Errorf("tries is %d; it must be at least 1", c.Tries))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"sluice/messages"
 )
@@ -28,6 +29,7 @@ type Persister struct {
 	cfg Config
 	Ports
 	log      zerolog.Logger
+	copying  *semaphore.Weighted
 	projects projects
 	stuck    stuck
 }
@@ -40,7 +42,7 @@ func New(cfg Config, ports Ports, log zerolog.Logger) (*Persister, error) {
 	if ports.Now == nil {
 		ports.Now = time.Now
 	}
-	return &Persister{cfg: cfg, Ports: ports, log: log.With().Str("backend", cfg.Backend).Logger()}, nil
+	return &Persister{cfg: cfg, Ports: ports, log: log.With().Str("backend", cfg.Backend).Logger(), copying: semaphore.NewWeighted(int64(cfg.Copies))}, nil
 }
 
 // Run finishes what an earlier process left behind, then persists attempts
