@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,6 +104,31 @@ func (q *Queue) Next(ctx context.Context) (*messages.Delivery, error) {
 	}
 }
 
+// mostAtOnce bounds how many messages are asked for together.
+const mostAtOnce = 64
+
+// Some returns up to n messages that wait now, and does not wait for any: for who
+// was told that there are some behind the last one. What keeps it from asking,
+// Next says.
+func (q *Queue) Some(ctx context.Context, n int) []*messages.Delivery {
+	if ctx.Err() != nil || !q.c.Connected() {
+		return nil
+	}
+	consumer, err := q.open(ctx)
+	if err != nil {
+		return nil
+	}
+	batch, err := consumer.FetchNoWait(min(n, mostAtOnce))
+	if err != nil {
+		return nil
+	}
+	var list []*messages.Delivery
+	for msg := range batch.Messages() { // it ends with the answer, or a second after the last message
+		list = append(list, q.delivery(msg))
+	}
+	return list
+}
+
 // ask asks once, and returns nil for no message. A lost connection breaks the
 // request off: the server that knew of it may be gone, and missing heartbeats
 // would tell only after ten seconds.
@@ -175,15 +201,43 @@ func (q *Queue) Receive(ctx context.Context, handle func(context.Context, *messa
 			}
 			return err
 		}
-		mine := handle
-		if q.key != nil {
-			mine = turns.take(q.key(d.Subject), handle)
+		for list := []*messages.Delivery{d}; len(list) > 0; {
+			behind := 0
+			for _, d := range list {
+				mine := handle
+				if q.key != nil {
+					mine = turns.take(q.key(d.Subject), handle)
+				}
+				group.Go(func() {
+					defer func() { <-room }()
+					q.process(context.WithoutCancel(ctx), d, mine)
+				})
+				behind = d.Behind
+			}
+			list = q.more(ctx, room, behind)
 		}
-		group.Go(func() {
-			defer func() { <-room }()
-			q.process(context.WithoutCancel(ctx), d, mine)
-		})
 	}
+}
+
+// more returns messages for which there is room, of those that wait.
+func (q *Queue) more(ctx context.Context, room chan struct{}, behind int) []*messages.Delivery {
+	n := 0
+	for full := false; n < min(behind, mostAtOnce) && !full; {
+		select {
+		case room <- struct{}{}:
+			n++
+		default:
+			full = true
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	list := q.Some(ctx, n)
+	for range n - len(list) {
+		<-room
+	}
+	return list
 }
 
 // turns keeps the messages of each key in order.
@@ -247,7 +301,7 @@ func (q *Queue) process(ctx context.Context, d *messages.Delivery, handle func(c
 func (q *Queue) delivery(msg jetstream.Msg) *messages.Delivery {
 	d := &messages.Delivery{Subject: msg.Subject(), Header: msg.Headers(), Data: msg.Data(), Tries: 1, Progress: msg.InProgress}
 	if meta, err := msg.Metadata(); err == nil {
-		d.Tries, d.At = int(meta.NumDelivered), meta.Timestamp
+		d.Tries, d.At, d.Behind = int(meta.NumDelivered), meta.Timestamp, int(min(meta.NumPending, math.MaxInt32)) //nolint:gosec // bounded
 	}
 	d.Settle = func(ctx context.Context, err error) error { return q.settle(ctx, msg, d.Tries, err) }
 	return d

@@ -523,3 +523,41 @@ func TestReceiveStops(t *testing.T) {
 		t.Errorf("%d handled, %d left; want one each", handled, left)
 	}
 }
+
+// TestSome: what waits is handed over together, in order, and no more than was
+// asked for; nothing is waited for.
+func TestSome(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	q := f.filesQueue()
+	if list := q.Some(t.Context(), 3); len(list) != 0 {
+		t.Errorf("%d messages of an empty queue", len(list))
+	}
+	for i := range 10 {
+		publish(t, f.Conn, files(i))
+	}
+	first := next(t, q)
+	if first.Behind != 9 {
+		t.Errorf("%d messages wait behind the first, want 9", first.Behind)
+	}
+	got := []*messages.Delivery{first}
+	for _, tc := range []struct{ ask, want, behind int }{{4, 4, 5}, {100, 5, 0}, {2, 0, 0}} {
+		list := q.Some(t.Context(), tc.ask)
+		if len(list) != tc.want || len(list) > 0 && list[len(list)-1].Behind != tc.behind {
+			t.Errorf("%d messages were asked for and %d came, want %d with %d behind", tc.ask, len(list), tc.want, tc.behind)
+		}
+		got = append(got, list...)
+	}
+	for i, d := range got {
+		if d.Subject != files(i).Subject() {
+			t.Errorf("message %d is on %s", i, d.Subject)
+		}
+		if err := d.Settle(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.server.Stop()
+	if list := q.Some(t.Context(), 3); len(list) != 0 {
+		t.Errorf("%d messages of a server that is away", len(list))
+	}
+}

@@ -15,6 +15,7 @@ type Delivery struct {
 	Data    []byte
 	Tries   int       // deliveries of this message so far, this one included; a hint
 	At      time.Time // when the server stored it
+	Behind  int       // messages that waited behind it when it was handed over; a hint
 
 	// Settle ends the delivery: nil acknowledges the message, a Parked error
 	// puts it into the dead letters, any other error has it delivered again

@@ -31,7 +31,7 @@ type Checks struct {
 
 // DefaultConfig returns a complete configuration but for the backend's name.
 func DefaultConfig() Config {
-	return Config{Concurrency: 16, Copies: 4, Tries: 3, Checks: DefaultChecks()}
+	return Config{Concurrency: 32, Copies: 4, Tries: 3, Checks: DefaultChecks()}
 }
 
 // DefaultChecks returns the reference's bounds (common/config.py and

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"sluice/messages"
@@ -54,18 +53,13 @@ func (p *Persister) Run(ctx context.Context) error {
 		// must not keep the other workspaces waiting.
 		p.log.Error().Err(err).Msg("the tiers are not wholly recovered")
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	for range p.cfg.Concurrency {
-		group.Go(func() error {
-			return p.Queue.Receive(ctx, func(own context.Context, d *messages.Delivery) error {
-				own, cancel := context.WithCancel(own)
-				defer cancel()
-				defer context.AfterFunc(ctx, cancel)()
-				return p.handle(own, d)
-			})
-		})
-	}
-	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+	err := p.Queue.Receive(ctx, func(own context.Context, d *messages.Delivery) error {
+		own, cancel := context.WithCancel(own)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		return p.handle(own, d)
+	})
+	if err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("receive new files: %w", err)
 	}
 	return nil

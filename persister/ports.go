@@ -6,9 +6,10 @@ import (
 	"sluice/messages"
 )
 
-// A Queue delivers messages until ctx ends: handle runs for one at a time; nil
-// settles it, messages.Park puts it into the dead letters, any other error has
-// it delivered again after a pause.
+// A Queue delivers messages until ctx ends: handle runs for several at a time,
+// Config.Concurrency where it was made with that; nil settles a message,
+// messages.Park puts it into the dead letters, any other error has it delivered
+// again after a pause.
 type Queue interface {
 	Receive(ctx context.Context, handle func(context.Context, *messages.Delivery) error) error
 }

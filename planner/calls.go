@@ -27,7 +27,7 @@ type step struct {
 }
 
 // mostCalls is how many calls wait, and how many are handled together.
-const mostCalls = 64
+const mostCalls = 256
 
 // do has the owner of the state run a function, and returns its error. One that
 // leaves in doubt what is written ends the session, see spare.

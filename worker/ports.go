@@ -8,10 +8,12 @@ import (
 	"sluice/messages"
 )
 
-// An Inbox hands over one action at a time. Next waits until there is one or
-// ctx ends; the worker settles it once the lease is claimed or lost.
+// An Inbox hands over actions. Next waits until there is one or ctx ends; Some
+// returns up to n that are there. The worker settles each once its lease is
+// claimed or lost.
 type Inbox interface {
 	Next(ctx context.Context) (*messages.Delivery, error)
+	Some(ctx context.Context, n int) []*messages.Delivery
 }
 
 // An Outbox publishes a message on its subject and returns when the server has

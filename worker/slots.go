@@ -29,6 +29,19 @@ func thousandths(slots float64) int64 { return max(int64(math.Round(slots*one)),
 // pull is what must be free before an action is asked for.
 func (r *room) pull() int64 { return min(one, r.total) }
 
+// reserve waits until an action can be asked for, and returns for how many there
+// is room: for no more than are known to wait, and no more than a few. It returns
+// 0 if ctx ended.
+func (r *room) reserve(ctx context.Context, behind int) (n int) {
+	const most = 16
+	if r.free.Acquire(ctx, r.pull()) != nil {
+		return 0
+	}
+	for n = 1; n < min(behind, most) && r.free.TryAcquire(r.pull()); n++ {
+	}
+	return n
+}
+
 // weight is what an action takes: never more than there is.
 func (r *room) weight(a *messages.Action) int64 { return min(thousandths(a.Weight), r.total) }
 

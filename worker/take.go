@@ -11,51 +11,74 @@ import (
 )
 
 // take asks for actions of one pool while there is room for them. What came is
-// claimed while the next is asked for: a claim waits for the server and the disk.
+// claimed while more is asked for: a claim waits for the server and the disk.
 func (w *Worker) take(ctx, life context.Context, pool string) error {
 	r := w.rooms[pool]
-	for {
-		if r.free.Acquire(ctx, r.pull()) != nil {
+	for behind := 0; ; {
+		n := r.reserve(ctx, behind)
+		if n == 0 {
 			return nil // told to stop
 		}
-		d, err := w.next(ctx, pool)
-		if d == nil {
-			r.free.Release(r.pull())
-			if err != nil || ctx.Err() != nil {
-				return err
-			}
-			continue
+		list, err := w.next(ctx, pool, n)
+		r.free.Release(int64(n-len(list)) * r.pull())
+		if len(list) == 0 && (err != nil || ctx.Err() != nil) {
+			return err
 		}
-		action, err := w.read(d, pool)
-		if err != nil {
-			w.refuse(life, d, err)
-			r.free.Release(r.pull())
-			continue
-		}
-		fitted := make(chan struct{})
-		w.hands.Go(func() {
-			a := w.accept(life, d, action, fitted)
-			if a == nil {
-				r.free.Release(r.pull())
-				close(fitted)
-				return
+		behind = 0
+		var heavy <-chan struct{}
+		for _, d := range list {
+			behind = d.Behind
+			if fitted := w.begin(life, d, pool, heavy == nil); fitted != nil {
+				heavy = fitted
 			}
-			w.finish(a, a.perform())
-		})
-		if r.weight(action) <= r.pull() {
+		}
+		if heavy == nil {
 			continue
 		}
 		select {
-		case <-fitted:
+		case <-heavy:
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// next waits for an action of a pool. It returns none when ctx ends or when the
-// worker was told to take nothing meanwhile.
-func (w *Worker) next(ctx context.Context, pool string) (*messages.Delivery, error) {
+// begin begins with what a delivery asks for. Of an action that takes more than
+// was reserved for it, it returns what is closed once it has all its slots, or
+// will never have them; if none is to wait for that it is given back.
+func (w *Worker) begin(life context.Context, d *messages.Delivery, pool string, mayWait bool) (heavy <-chan struct{}) {
+	r := w.rooms[pool]
+	action, err := w.read(d, pool)
+	waits := err == nil && r.weight(action) > r.pull()
+	if waits && !mayWait {
+		w.settle(life, d, context.Canceled) // for another worker, at once
+		r.free.Release(r.pull())
+		return nil
+	}
+	if err != nil {
+		w.refuse(life, d, err)
+		r.free.Release(r.pull())
+		return nil
+	}
+	fitted := make(chan struct{})
+	w.hands.Go(func() {
+		a := w.accept(life, d, action, fitted)
+		if a == nil {
+			r.free.Release(r.pull())
+			close(fitted)
+			return
+		}
+		w.finish(a, a.perform())
+	})
+	if !waits {
+		return nil
+	}
+	return fitted
+}
+
+// next waits for an action of a pool, or looks for n. It returns none when ctx
+// ends or when the worker was told to take nothing meanwhile.
+func (w *Worker) next(ctx context.Context, pool string, n int) (list []*messages.Delivery, err error) {
 	open := w.gate.wait(ctx)
 	if open == nil {
 		return nil, nil
@@ -63,9 +86,15 @@ func (w *Worker) next(ctx context.Context, pool string) (*messages.Delivery, err
 	pull, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(open, cancel)()
-	d, err := w.Inboxes[pool].Next(pull)
+	if n > 1 {
+		list = w.Inboxes[pool].Some(pull, n)
+	} else {
+		var d *messages.Delivery
+		d, err = w.Inboxes[pool].Next(pull)
+		list = []*messages.Delivery{d}
+	}
 	switch {
-	case err != nil && pull.Err() != nil:
+	case err != nil && pull.Err() != nil, len(list) == 0:
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("ask for an action of pool %s: %w", pool, err)
@@ -75,10 +104,12 @@ func (w *Worker) next(ctx context.Context, pool string) (*messages.Delivery, err
 	// died: another worker can have it.
 	w.checkHealth(ctx)
 	if pull.Err() != nil || open.Err() != nil {
-		w.settle(context.WithoutCancel(ctx), d, errors.New("the worker takes nothing now"))
+		for _, d := range list {
+			w.settle(context.WithoutCancel(ctx), d, errors.New("the worker takes nothing now"))
+		}
 		return nil, nil
 	}
-	return d, nil
+	return list, nil
 }
 
 // read reads the action of a delivery. Its error parks what is not one of this

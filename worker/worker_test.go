@@ -328,3 +328,57 @@ func TestSlowClaim(t *testing.T) {
 		w.abandon(r)
 	})
 }
+
+// TestSome: what waits is taken together, as far as there is room. Of two heavy
+// actions among that one waits for its slots, and the other is given back: each
+// would have what the other waits for.
+func TestSome(t *testing.T) {
+	t.Parallel()
+	inWorld(t, func(t *testing.T, w *world) {
+		names := []string{"one", "two", "heavy", "heavier", "five", "six"}
+		for _, name := range names {
+			a := newAction(name)
+			if strings.HasPrefix(name, "heav") {
+				a.Weight = 3
+			}
+			data, err := messages.Encode(a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.queue(a.Subject(), data)
+		}
+		r := w.start(func(c *worker.Config) { c.Pools["default"] = 5 })
+		// The first alone, then the four that there is room for; the sixth waits.
+		boxes := map[string]*box{}
+		for range 3 {
+			b := w.box()
+			boxes[b.spec.Action] = b
+		}
+		if len(boxes) != 3 || boxes["one"] == nil || boxes["two"] == nil || boxes["five"] == nil {
+			t.Fatalf("started: %v, want one, two and five", boxes)
+		}
+		given := 0
+		for _, err := range w.deliveries() {
+			if errors.Is(err, context.Canceled) {
+				given++
+			} else if err != nil {
+				t.Errorf("settled with %v", err)
+			}
+		}
+		if given != 1 {
+			t.Errorf("%d actions were given back at once, want the second heavy one", given)
+		}
+		if n := len(w.inbox); n != 1 {
+			t.Errorf("%d actions wait, want the sixth: nothing is asked for while a heavy one waits", n)
+		}
+		boxes["one"].end(worker.Exit{})
+		if b := w.box(); b.spec.Action != "heavy" {
+			t.Errorf("then %s was started, want the heavy one", b.spec.Action)
+		}
+		boxes["two"].end(worker.Exit{})
+		if b := w.box(); b.spec.Action != "six" {
+			t.Errorf("then %s was started, want the sixth", b.spec.Action)
+		}
+		w.abandon(r)
+	})
+}

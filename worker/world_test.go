@@ -63,10 +63,24 @@ func (w *world) Next(ctx context.Context) (*messages.Delivery, error) {
 	}()
 	select {
 	case d := <-w.inbox:
+		d.Behind = len(w.inbox)
 		return d, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+func (w *world) Some(_ context.Context, n int) (list []*messages.Delivery) {
+	for len(list) < n {
+		select {
+		case d := <-w.inbox:
+			d.Behind = len(w.inbox)
+			list = append(list, d)
+		default:
+			return list
+		}
+	}
+	return list
 }
 
 func (w *world) Announce(_ context.Context, p *messages.Presence, _ time.Duration) error {
@@ -255,6 +269,12 @@ func (w *world) deliver(a *messages.Action) {
 }
 
 func (w *world) deliverRaw(subject string, data []byte) {
+	w.queue(subject, data)
+	synctest.Wait()
+}
+
+// queue is deliver for a worker that is not there yet.
+func (w *world) queue(subject string, data []byte) {
 	d := &messages.Delivery{Subject: subject, Data: data}
 	d.Settle = func(_ context.Context, err error) error {
 		w.mu.Lock()
@@ -263,7 +283,6 @@ func (w *world) deliverRaw(subject string, data []byte) {
 		return nil
 	}
 	w.inbox <- d
-	synctest.Wait()
 }
 
 // run delivers an action and returns its container.

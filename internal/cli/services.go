@@ -43,7 +43,7 @@ func newPlanner(c *jetstream.Conn, cfg planner.Config, src *source, outputs plan
 
 // eventsAtOnce is how many events a planner has in hand: it writes what they
 // come to together.
-const eventsAtOnce = 32
+const eventsAtOnce = 128
 
 // eventJob names the job of an event, whose events are to be taken in order.
 func eventJob(subject string) string {
@@ -150,7 +150,7 @@ func newPersister(c *jetstream.Conn, cfg persister.Config, tiers disk.Config, lo
 func persisterOf(c *jetstream.Conn, cfg persister.Config, store persister.Store, log zerolog.Logger) (*persister.Persister, error) {
 	tuneThreads()
 	return persister.New(cfg, persister.Ports{
-		Queue:  c.Queue(jetstream.Files, jetstream.PersisterConsumer(cfg.Backend), "persister"),
+		Queue:  c.Queue(jetstream.Files, jetstream.PersisterConsumer(cfg.Backend), "persister", jetstream.Concurrently(cfg.Concurrency)),
 		Outbox: c, Jobs: c.JobsRegister(), Plans: c.PlansRegister(), Commits: c.CommitsRegister(), Store: store,
 	}, log.With().Str("service", "persister").Logger())
 }

@@ -59,14 +59,16 @@ func (f *Fleet) AddJob(j *messages.Job) {
 	f.Jobs[messages.JobKey(j.Backend, j.Workspace, j.ID)] = j
 }
 
-// Receive hands over what Deliver brings.
+// Receive hands over what Deliver brings, all at once.
 func (f *Fleet) Receive(ctx context.Context, handle func(context.Context, *messages.Delivery) error) error {
+	var hands sync.WaitGroup
+	defer hands.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case h := <-f.queue:
-			h.done <- handle(context.WithoutCancel(ctx), h.delivery) // as the queue does
+			hands.Go(func() { h.done <- handle(context.WithoutCancel(ctx), h.delivery) }) // as the queue does
 		}
 	}
 }
