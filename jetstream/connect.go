@@ -41,7 +41,8 @@ type Conn struct {
 	mu      sync.Mutex
 	streams map[string]jetstream.Stream
 	waiting map[chan struct{}]bool
-	lost    chan struct{} // closed when the connection of now is lost
+	line    context.Context // ends when the connection of now is lost
+	hangUp  context.CancelFunc
 }
 
 // Connect connects and checks that the server can do what is needed. While no
@@ -49,7 +50,8 @@ type Conn struct {
 // file, a certificate, a refused user) is returned at once. Later losses of the
 // connection are mended without end; nothing is buffered meanwhile.
 func Connect(ctx context.Context, o Options) (*Conn, error) {
-	c := &Conn{log: o.Log, waiting: map[chan struct{}]bool{}, lost: make(chan struct{})}
+	c := &Conn{log: o.Log, waiting: map[chan struct{}]bool{}}
+	c.line, c.hangUp = context.WithCancel(context.Background())
 	opts, err := o.nats(c)
 	if err != nil {
 		return nil, err
@@ -145,15 +147,16 @@ func (c *Conn) wake() {
 func (c *Conn) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	close(c.lost)
-	c.lost = make(chan struct{})
+	c.hangUp()
+	c.line, c.hangUp = context.WithCancel(context.Background())
 }
 
-// line returns a channel that is closed when the connection of now is lost.
-func (c *Conn) line() <-chan struct{} {
+// whenLost has something done when the connection of now is lost, until stop is
+// called.
+func (c *Conn) whenLost(do func()) (stop func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.lost
+	return context.AfterFunc(c.line, do)
 }
 
 // stream returns a handle, looked up once. A register that somebody opened to

@@ -27,16 +27,9 @@ func (c *Conn) retry(ctx context.Context, call func(context.Context) error) erro
 // attempt makes a call that is broken off after a time, or when the connection
 // is lost on which its answer would come. It says then that nobody answered.
 func (c *Conn) attempt(ctx context.Context, limit time.Duration, call func(context.Context) error) error {
-	lost := c.line()
 	callCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	go func() {
-		select {
-		case <-lost:
-			cancel()
-		case <-callCtx.Done():
-		}
-	}()
+	defer c.whenLost(cancel)()
 	err := call(callCtx)
 	if err != nil && callCtx.Err() != nil && ctx.Err() == nil {
 		return fmt.Errorf("%w: %w", nats.ErrTimeout, err)
@@ -47,8 +40,7 @@ func (c *Conn) attempt(ctx context.Context, limit time.Duration, call func(conte
 // insist makes a call that bounds itself, again and again while no server
 // answers it. A reconnect cuts a pause short.
 func (c *Conn) insist(ctx context.Context, call func(context.Context) error) error {
-	again, stop := c.Reconnected()
-	defer stop()
+	var again <-chan struct{} // made when the first try has failed: as a rule it does not
 	wait := 50 * time.Millisecond
 	for tries := 1; ; tries++ {
 		err := nats.ErrDisconnected
@@ -62,6 +54,11 @@ func (c *Conn) insist(ctx context.Context, call func(context.Context) error) err
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("%w (%w)", ctx.Err(), err)
+		}
+		if again == nil {
+			var stop func()
+			again, stop = c.Reconnected()
+			defer stop()
 		}
 		if tries == 3 {
 			why := ""

@@ -32,6 +32,8 @@ type Worker struct {
 	slots   chan struct{}  // it must be announced soon
 	missed  chan struct{}  // verdicts may have been missed
 	hands   sync.WaitGroup // attempts on their way
+	tidy    sync.WaitGroup // cleaning behind attempts that were judged
+	tidying chan struct{}  // holds as many as do that at a time
 
 	mu       sync.Mutex
 	attempts map[Attempt]*attempt
@@ -52,7 +54,7 @@ func New(cfg Config, ports Ports) (*Worker, error) {
 	}
 	w := &Worker{
 		Ports: ports, cfg: cfg, journal: j, rooms: map[string]*room{}, nonce: newNonce(), since: time.Now().UTC(),
-		gate: newGate(), changed: make(chan struct{}, 1), slots: make(chan struct{}, 1), missed: make(chan struct{}, 1), attempts: map[Attempt]*attempt{}, claiming: map[Attempt]bool{}, fewer: make(chan struct{}, 1),
+		gate: newGate(), changed: make(chan struct{}, 1), slots: make(chan struct{}, 1), missed: make(chan struct{}, 1), tidying: make(chan struct{}, mostTidying), attempts: map[Attempt]*attempt{}, claiming: map[Attempt]bool{}, fewer: make(chan struct{}, 1),
 	}
 	for pool, slots := range cfg.Pools {
 		if ports.Inboxes[pool] == nil {
@@ -103,8 +105,14 @@ func (w *Worker) Run(ctx context.Context, leave <-chan struct{}) (err error) {
 	w.drain(left, leave)
 	idle.Wait()
 	stopServices()
-	return errors.Join(err, serving.Wait())
+	err = errors.Join(err, serving.Wait())
+	w.tidy.Wait() // nobody hears a verdict any more
+	return err
 }
+
+// mostTidying is how many attempts are cleaned up behind at a time: verdicts are
+// heard meanwhile, whatever an attempt has left.
+const mostTidying = 4
 
 // takeAll goes on with what an earlier process left, then takes actions of all
 // pools until ctx ends.
@@ -245,7 +253,11 @@ func (w *Worker) verdict(_ context.Context, e *messages.PersisterEvent) {
 	done := a.done
 	w.mu.Unlock()
 	if done {
-		w.conclude(a)
+		w.tidy.Go(func() {
+			w.tidying <- struct{}{}
+			defer func() { <-w.tidying }()
+			w.conclude(a)
+		})
 	}
 }
 
