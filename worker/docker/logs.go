@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -111,9 +112,17 @@ type demultiplexer struct {
 	over   bool   // both streams had their mark: this is all
 }
 
+// readers are used again: most logs are short, and are read twice.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 64<<10) }}
+
 // read reads to the stream's end, or to that of the log.
 func (d *demultiplexer) read(r io.Reader) error {
-	in := bufio.NewReaderSize(r, 64<<10)
+	in := readers.Get().(*bufio.Reader)
+	in.Reset(r)
+	defer func() {
+		in.Reset(nil)
+		readers.Put(in)
+	}()
 	var head [8]byte
 	var within [256]bool // whether a stream is within a line
 	for !d.over {
