@@ -150,6 +150,9 @@ func (d *draft) canRename(src *os.File, st unix.Stat_t, at time.Time) bool {
 // copyContents copies a file as the kernel does it best, and verifies the copy.
 // The copy ends at the listed size, however much a file grows meanwhile.
 func copyContents(ctx context.Context, dst, src *os.File, want messages.File) error {
+	if want.Size > step {
+		return copyLarge(ctx, dst, src, want)
+	}
 	for left := want.Size; left > 0; {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -180,12 +183,12 @@ func verify(ctx context.Context, f *os.File, want messages.File) error {
 		return fmt.Errorf("digest %s: %w", f.Name(), err)
 	}
 	if size != want.Size || messages.FormatDigest(sum.Sum(nil)) != want.Digest {
-		return &differs{"its contents are not those that are listed"}
+		return errContents
 	}
 	return nil
 }
 
-func digest(ctx context.Context, sum hash.Hash, f *os.File, size int64) (total int64, err error) {
+func digest(ctx context.Context, sum hash.Hash, f io.Reader, size int64) (total int64, err error) {
 	buf := make([]byte, min(size+1, 1<<20))
 	for {
 		if err := ctx.Err(); err != nil {
@@ -216,6 +219,8 @@ func create(dir *os.File, name string) (*os.File, error) {
 type differs struct{ how string }
 
 func (e *differs) Error() string { return e.how }
+
+var errContents = &differs{"its contents are not those that are listed"}
 
 // blame turns an error of opening a staged file into a differs, if whoever
 // wrote to staging since the listing is to blame; other errors are ours.

@@ -32,6 +32,13 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(childImage) != "" {
+		if err := mountShares(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(m.Run())
+	}
 	if os.Getenv(childRoot) != "" {
 		work := child
 		if os.Getenv(childFull) != "" {
