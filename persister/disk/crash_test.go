@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childImage) != "" {
 		if err := mountShares(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			os.Exit(cannotMount)
 		}
 		os.Exit(m.Run())
 	}

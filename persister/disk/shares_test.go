@@ -17,8 +17,11 @@ import (
 )
 
 // childImage makes a child mount this image and run the tests that it is told
-// to there.
-const childImage = "SLUICE_TEST_IMAGE"
+// to there, or end with cannotMount.
+const (
+	childImage  = "SLUICE_TEST_IMAGE"
+	cannotMount = 3
+)
 
 // TestShares runs the tests of large files on file systems that share blocks.
 // The child has a mount namespace of its own, so that nothing stays mounted.
@@ -36,7 +39,6 @@ func TestShares(t *testing.T) {
 			if _, err := exec.LookPath(mkfs[0]); err != nil {
 				needs.Missing(t, "no file system that shares blocks can be made: %v", err)
 			}
-			canMount(t, kind)
 			image := filepath.Join(t.TempDir(), kind)
 			if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 1<<30)); err != nil {
 				t.Fatal(err)
@@ -44,27 +46,19 @@ func TestShares(t *testing.T) {
 			if out, err := exec.CommandContext(t.Context(), mkfs[0], append(mkfs[1:], image)...).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %v\n%s", mkfs, err, out)
 			}
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLarge", "-test.v")
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLarge", "-test.v", "-test.timeout=5m")
 			cmd.Env = append(os.Environ(), childImage+"="+image, disk.SharesDir+"="+t.TempDir())
 			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 			out, err := cmd.CombinedOutput()
+			if cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == cannotMount {
+				// No loop device, or a kernel without this file system: no package
+				// mends that, so it is no fault under CI either.
+				t.Skipf("no image of a %s can be mounted here: %s", kind, out)
+			}
 			if err != nil || !strings.Contains(string(out), "--- PASS: TestLargeCopyIsRead") {
 				t.Fatalf("%v\n%s", err, out)
 			}
 		})
-	}
-}
-
-// canMount skips a test where the kernel cannot mount an image of this kind. No
-// package mends that, so it is no fault under CI either.
-func canMount(t *testing.T, kind string) {
-	t.Helper()
-	known, err := os.ReadFile("/proc/filesystems")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat("/dev/loop-control"); err != nil || !strings.Contains(string(known), "\t"+kind+"\n") {
-		t.Skipf("this kernel cannot mount an image of a %s here", kind)
 	}
 }
 
