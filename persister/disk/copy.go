@@ -151,7 +151,13 @@ func (d *draft) canRename(src *os.File, st unix.Stat_t, at time.Time) bool {
 // The copy ends at the listed size, however much a file grows meanwhile.
 func copyContents(ctx context.Context, dst, src *os.File, want messages.File) error {
 	if want.Size > step {
-		return copyLarge(ctx, dst, src, want)
+		shares, err := cloneStep(dst, src, 0, step)
+		if err != nil {
+			return err
+		}
+		if shares {
+			return copyLarge(ctx, dst, src, want)
+		}
 	}
 	for left := want.Size; left > 0; {
 		if err := ctx.Err(); err != nil {

@@ -19,27 +19,29 @@ import (
 // in memory by then.
 const ahead = 8
 
-// copyLarge does for a file of several steps what copyContents does, step by
-// step: while one is copied, the one before is read from the copy and hashed.
-// The copy is what is verified, all of it, each step after it was written.
+// copyLarge does for a file of several steps, the first of which is cloned, what
+// copyContents does, step by step: while one is cloned, the one before is read
+// from the copy and hashed. The copy is what is verified, all of it, each step
+// after it was written.
 //
-// Where blocks are shared, three things would otherwise wait for one another: the
-// kernel writes to the disk what it has in memory of the staged file; the clone,
-// of which nothing is in memory, is read from there; the disk makes it durable.
-// So a step is read into memory as soon as it is cloned, and the disk told to make
-// the whole durable while the last ones are still hashed. The barrier, which is
-// what counts, finds little left to do.
+// Three things would otherwise wait for one another: the kernel writes to the
+// disk what it has in memory of the staged file; the clone, of which nothing is
+// in memory, is read from there; the disk makes it durable. So a step is read
+// into memory as soon as it is cloned, and the disk told to make the whole
+// durable while the last ones are still hashed. The barrier, which is what
+// counts, finds little left to do.
 func copyLarge(ctx context.Context, dst, src *os.File, want messages.File) error {
 	group, inner := errgroup.WithContext(ctx)
 	copied := make(chan int64, ahead)
+	copied <- step
 	group.Go(func() error {
-		shares, err := copySteps(inner, dst, src, want.Size, copied)
+		shares, err := copySteps(inner, dst, src, step, want.Size, copied)
 		if err != nil {
 			return err
 		}
 		close(copied)
 		if !shares {
-			return nil // the disk is at it since each step was copied
+			return nil // the disk is at it since the last step was copied
 		}
 		return fsync(dst)
 	})
@@ -58,11 +60,11 @@ func copyLarge(ctx context.Context, dst, src *os.File, want messages.File) error
 	return nil
 }
 
-// copySteps copies size bytes and tells how far it is after each step. It
-// reports whether the copy shares all blocks.
-func copySteps(ctx context.Context, dst, src *os.File, size int64, copied chan<- int64) (shares bool, err error) {
+// copySteps copies a file up to its size, and tells how far it is after each
+// step. It reports whether the copy shares all blocks.
+func copySteps(ctx context.Context, dst, src *os.File, at, size int64, copied chan<- int64) (shares bool, err error) {
 	shares = true
-	for at := int64(0); at < size; {
+	for at < size {
 		n := min(size-at, step)
 		if shares {
 			shares, err = cloneStep(dst, src, at, n)
