@@ -54,8 +54,6 @@ var bootID = sync.OnceValue(func() string {
 // spoke of must not be lost without a word; but one that the machine's restart
 // broke spoke of what that ended: it is removed, and lost is told.
 func (j *journal) read(lost func(path string, err error)) ([]*entry, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	note := j.dir + ".boot" // the machine's at the last reading
 	before, _ := os.ReadFile(note)
 	now := bootID()
@@ -64,8 +62,7 @@ func (j *journal) read(lost func(path string, err error)) ([]*entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read journal: %w", err)
 	}
-	clear(j.pages)
-	j.free = nil
+	pages, free := map[Attempt]string{}, []string(nil)
 	var entries []*entry
 	for _, n := range names {
 		path := filepath.Join(j.dir, n.Name())
@@ -78,14 +75,21 @@ func (j *journal) read(lost func(path string, err error)) ([]*entry, error) {
 			return nil, fmt.Errorf("read journal entry %s: %w; move it away to start without it", path, err)
 		}
 		if e == nil {
-			if err := j.empty(path); err != nil {
+			empty, err := j.empty(path)
+			if err != nil {
 				return nil, fmt.Errorf("empty journal entry: %w", err)
+			}
+			if empty {
+				free = append(free, path)
 			}
 			continue
 		}
-		j.pages[e.attempt()] = path
+		pages[e.attempt()] = path
 		entries = append(entries, e)
 	}
+	j.mu.Lock()
+	j.pages, j.free = pages, free
+	j.mu.Unlock()
 	if string(before) != now {
 		if err := os.WriteFile(note, []byte(now), 0o600); err != nil {
 			return nil, fmt.Errorf("read journal: %w", err)

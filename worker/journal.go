@@ -148,34 +148,37 @@ const largeEntry = 1 << 20
 // remove forgets an attempt.
 func (j *journal) remove(a Attempt) error {
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	path, ok := j.pages[a]
+	j.mu.Unlock()
 	if !ok {
 		return nil
 	}
-	if err := j.empty(path); err != nil {
+	free, err := j.empty(path)
+	if err != nil {
 		return fmt.Errorf("remove journal entry: %w", err)
 	}
-	delete(j.pages, a)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if delete(j.pages, a); free {
+		j.free = append(j.free, path)
+	}
 	return nil
 }
 
 // empty makes a file a free page, or removes one that is none, or one too many.
-func (j *journal) empty(path string) error {
-	if !strings.HasSuffix(path, pageSuffix) || len(j.free) >= mostFree {
-		if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		return nil
+func (j *journal) empty(path string) (free bool, err error) {
+	j.mu.Lock()
+	keep := strings.HasSuffix(path, pageSuffix) && len(j.free) < mostFree
+	j.mu.Unlock()
+	if keep {
+		err = os.Truncate(path, 0)
+	} else {
+		err = os.Remove(path)
 	}
-	err := os.Truncate(path, 0)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil
-	case err == nil:
-		j.free = append(j.free, path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
 	}
-	return err
+	return keep && err == nil, err
 }
 
 func syncDir(dir string) error {
