@@ -25,6 +25,7 @@ var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 
 // digests hashes the regular files, two at a time.
 func digests(ctx context.Context, root *os.File, files []sighting) error {
+	early := sharesBlocks(root)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(2)
 	const batch = 64
@@ -39,7 +40,7 @@ func digests(ctx context.Context, root *os.File, files []sighting) error {
 					continue
 				}
 				var err error
-				if f.Digest, err = digest(ctx, root, f, buf[:]); err != nil {
+				if f.Digest, err = digest(ctx, root, f, buf[:], early); err != nil {
 					return fmt.Errorf("read %s: %w", f.Path, err)
 				}
 			}
@@ -49,8 +50,21 @@ func digests(ctx context.Context, root *os.File, files []sighting) error {
 	return group.Wait()
 }
 
-// digest hashes one file and makes sure that it stayed as it was seen.
-func digest(ctx context.Context, root *os.File, f *sighting, buf []byte) (string, error) {
+// sharesBlocks reports whether a folder lies on a file system whose files can share
+// their blocks, by what statfs says: there a persister clones them.
+func sharesBlocks(folder *os.File) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(int(folder.Fd()), &st) == nil && (st.Type == unix.XFS_SUPER_MAGIC || st.Type == unix.BTRFS_SUPER_MAGIC)
+}
+
+// largeFile is from which size on the kernel is told to write a file to the disk
+// while it is hashed: before blocks are shared they have to be there. Elsewhere
+// what is soon copied and removed need never be written.
+const largeFile = 32 << 20
+
+// digest hashes one file and makes sure that it stayed as it was seen. Early has a
+// large one written to the disk meanwhile.
+func digest(ctx context.Context, root *os.File, f *sighting, buf []byte, early bool) (string, error) {
 	in, err := openBeneath(root, string(f.Path))
 	if err != nil {
 		return "", err
@@ -58,6 +72,9 @@ func digest(ctx context.Context, root *os.File, f *sighting, buf []byte) (string
 	defer in.Close()
 	if err := sameStamp(in, f.stamp); err != nil {
 		return "", err
+	}
+	if early && f.Size >= largeFile {
+		_ = unix.SyncFileRange(int(in.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE) // begins it; what goes wrong meets whoever syncs
 	}
 	sum := sha256.New()
 	n, err := io.CopyBuffer(onlyWriter{sum}, io.LimitReader(reader{ctx, in}, f.Size+1), buf)
