@@ -9,8 +9,9 @@ import (
 	"sluice/jetstream"
 )
 
-// A mark is an instant in a job's life: the first message, from the mark
-// before on, whose subject has all of these parts.
+// A mark is an instant in a job's life: the first message whose subject has all
+// of these parts. What a worker tells of a stage goes its own way, and may come
+// behind what it did next: then the next hop took no time.
 type mark struct {
 	until string // what was done by then
 	parts []string
@@ -65,7 +66,9 @@ func trace(ctx context.Context, b *Bench) error {
 				return fmt.Errorf("nothing was heard of: %s", marks[k].until)
 			}
 			gaps[k] = append(gaps[k], max(instant.Sub(at), 0))
-			at = instant
+			if instant.After(at) {
+				at = instant
+			}
 		}
 		gaps[len(marks)] = append(gaps[len(marks)], ended.Sub(began))
 	}
@@ -78,14 +81,14 @@ func trace(ctx context.Context, b *Bench) error {
 
 // instants finds the marks in what was heard.
 func instants(heard []jetstream.Tapped) []time.Time {
-	id, from := jobOf(heard), 0
+	id := jobOf(heard)
 	found := make([]time.Time, len(marks))
 	for k, m := range marks {
-		for i := from; i < len(heard); i++ {
-			if !m.in(heard[i].Subject, id) {
+		for _, message := range heard {
+			if !m.in(message.Subject, id) {
 				continue
 			}
-			if found[k], from = heard[i].At, i; !m.last {
+			if found[k] = message.At; !m.last {
 				break
 			}
 		}
