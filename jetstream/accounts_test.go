@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"sluice/jetstream"
+	"sluice/messages"
 )
 
 // passwords gives each variable of a password that the configuration of deploy/
@@ -168,6 +169,49 @@ func TestAccounts(t *testing.T) {
 			if !covered && row.Name != jetstream.Advisories { // which the server alone publishes
 				t.Errorf("%s of %s is not in the table of this test", pattern, row.Name)
 			}
+		}
+	}
+}
+
+// TestAccountsTogether: what is published and taken together passes between the
+// accounts of deploy/nats, too.
+func TestAccountsTogether(t *testing.T) {
+	s := accountsServer(t)
+	as := func(user string) *jetstream.Conn {
+		o := optionsFor(s.ClientURL(), user, passwordOf(user))
+		if user != "admin" {
+			o.APIPrefix = "FLEET.API"
+		}
+		return connect(t, o)
+	}
+	topology := jetstream.Topology{Backends: map[string][]string{"tpp": {"default", "db"}}, Replicas: 1, Store: 256 << 20}
+	if err := as("admin").Provision(t.Context(), topology); err != nil {
+		t.Fatal(err)
+	}
+	list := make([]messages.Outgoing, 6)
+	for i := range list {
+		a := action(i)
+		a.Backend = "tpp"
+		list[i] = messages.Outgoing{Subject: a.Subject(), Message: a}
+	}
+	if err := errors.Join(as("planner").PublishAll(t.Context(), list)...); err != nil {
+		t.Fatalf("PublishAll as planner: %v", err)
+	}
+	q := as("worker-tpp").Queue(jetstream.Actions, jetstream.WorkerConsumer("tpp", "default"), "worker")
+	first := next(t, q)
+	if first.Behind != len(list)-1 {
+		t.Errorf("%d messages wait behind the first, want %d", first.Behind, len(list)-1)
+	}
+	rest := q.Some(t.Context(), 100)
+	if len(rest) != len(list)-1 {
+		t.Errorf("%d messages came together, want %d", len(rest), len(list)-1)
+	}
+	for i, d := range append([]*messages.Delivery{first}, rest...) {
+		if d.Subject != list[i].Subject {
+			t.Errorf("message %d is on %s, want %s", i, d.Subject, list[i].Subject)
+		}
+		if err := d.Settle(t.Context(), nil); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -45,11 +45,15 @@ func (c *Conn) PublishAll(ctx context.Context, list []messages.Outgoing) []error
 	}
 	sent := make([]jetstream.PubAckFuture, len(list))
 	for i, o := range list {
+		if o.ID == "" {
+			o.ID = rand.Text()
+			list[i].ID = o.ID
+		}
 		var data []byte
 		if data, errs[i] = messages.Encode(o.Message); errs[i] != nil {
 			continue
 		}
-		sent[i], errs[i] = c.js.PublishMsgAsync(&nats.Msg{Subject: o.Subject, Data: data}, jetstream.WithMsgID(o.ID))
+		sent[i], errs[i] = c.js.PublishMsgAsync(&nats.Msg{Subject: o.Subject, Data: data}, jetstream.WithMsgID(o.ID), jetstream.WithRetryAttempts(0)) // which would come later, in any order
 	}
 	for i, o := range list {
 		if sent[i] != nil {

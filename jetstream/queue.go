@@ -26,6 +26,7 @@ type Queue struct {
 	key      func(subject string) string // what is handled one after another; nil for nothing
 	first    time.Duration               // pause before a second delivery; doubled each time
 	longest  time.Duration
+	asking   func() (n int, changed <-chan struct{})
 	making   bool         // room in the stream, see room.go
 	unlooked atomic.Int64 // bytes to be read before the next look at how full it is
 
@@ -39,6 +40,12 @@ type QueueOption func(*Queue)
 
 // Concurrently has Receive handle n messages at once.
 func Concurrently(n int) QueueOption { return func(q *Queue) { q.workers = max(n, 1) } }
+
+// Asking has Receive ask for no more messages than room says; where it says none,
+// not before changed is closed.
+func Asking(room func() (n int, changed <-chan struct{})) QueueOption {
+	return func(q *Queue) { q.asking = room }
+}
 
 // InOrder has Receive handle messages with the same key one after another, in
 // the order in which they come; one that comes again is out of that order.
@@ -78,7 +85,6 @@ func (q *Queue) Next(ctx context.Context) (*messages.Delivery, error) {
 		msg, err := q.ask(ctx)
 		switch {
 		case err == nil && msg != nil: // even if ctx has ended: the message is ours now
-			q.unlooked.Add(-int64(len(msg.Data()) + len(msg.Subject()) + perMessage))
 			return q.delivery(msg), nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
@@ -109,11 +115,13 @@ const mostAtOnce = 64
 
 // Some returns up to n messages that wait now, and does not wait for any: for who
 // was told that there are some behind the last one. What keeps it from asking,
-// Next says.
+// Next says. What a lost connection keeps from arriving comes again after the
+// consumer's ack wait.
 func (q *Queue) Some(ctx context.Context, n int) []*messages.Delivery {
 	if ctx.Err() != nil || !q.c.Connected() {
 		return nil
 	}
+	q.makeRoom(ctx)
 	consumer, err := q.open(ctx)
 	if err != nil {
 		return nil
@@ -194,6 +202,9 @@ func (q *Queue) Receive(ctx context.Context, handle func(context.Context, *messa
 		case <-ctx.Done():
 			return nil
 		}
+		if !q.mayAsk(ctx) {
+			return nil
+		}
 		d, err := q.Next(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -219,10 +230,30 @@ func (q *Queue) Receive(ctx context.Context, handle func(context.Context, *messa
 	}
 }
 
+// mayAsk waits until a message may be asked for; it returns false when ctx ends.
+func (q *Queue) mayAsk(ctx context.Context) bool {
+	for q.asking != nil {
+		n, changed := q.asking()
+		if n > 0 {
+			break
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
 // more returns messages for which there is room, of those that wait.
 func (q *Queue) more(ctx context.Context, room chan struct{}, behind int) []*messages.Delivery {
-	n := 0
-	for full := false; n < min(behind, mostAtOnce) && !full; {
+	n, most := 0, min(behind, mostAtOnce)
+	if q.asking != nil {
+		allowed, _ := q.asking()
+		most = min(most, allowed)
+	}
+	for full := false; n < most && !full; {
 		select {
 		case room <- struct{}{}:
 			n++
@@ -299,6 +330,7 @@ func (q *Queue) process(ctx context.Context, d *messages.Delivery, handle func(c
 }
 
 func (q *Queue) delivery(msg jetstream.Msg) *messages.Delivery {
+	q.unlooked.Add(-int64(len(msg.Data()) + len(msg.Subject()) + perMessage))
 	d := &messages.Delivery{Subject: msg.Subject(), Header: msg.Headers(), Data: msg.Data(), Tries: 1, Progress: msg.InProgress}
 	if meta, err := msg.Metadata(); err == nil {
 		d.Tries, d.At, d.Behind = int(meta.NumDelivered), meta.Timestamp, int(min(meta.NumPending, math.MaxInt32)) //nolint:gosec // bounded

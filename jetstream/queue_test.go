@@ -561,3 +561,50 @@ func TestSome(t *testing.T) {
 		t.Errorf("%d messages of a server that is away", len(list))
 	}
 }
+
+// TestAsking: a queue asks for no more messages than there is room for, and goes on
+// when there is some again.
+func TestAsking(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	for i := range 6 {
+		publish(t, f.Conn, files(i))
+	}
+	var mu sync.Mutex
+	room, changed := 0, make(chan struct{})
+	asked := make(chan struct{}, 100)
+	q := f.filesQueue(jetstream.Concurrently(6), jetstream.Asking(func() (int, <-chan struct{}) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked <- struct{}{}
+		return room, changed
+	}))
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	came := make(chan string, 6)
+	go func() {
+		ended <- q.Receive(ctx, func(_ context.Context, d *messages.Delivery) error {
+			came <- d.Subject
+			mu.Lock()
+			defer mu.Unlock()
+			room = max(room-1, 0)
+			return nil
+		})
+	}()
+	<-asked
+	if n := f.consumer(t, jetstream.Files, jetstream.PersisterConsumer("test")); n.NumWaiting > 0 || n.NumAckPending > 0 || len(came) > 0 {
+		t.Errorf("%d requests wait, %d messages are out, without room", n.NumWaiting, n.NumAckPending)
+	}
+	mu.Lock()
+	room = 100
+	close(changed)
+	changed = make(chan struct{})
+	mu.Unlock()
+	for range 6 {
+		<-came
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("Receive: %v", err)
+	}
+}

@@ -179,8 +179,8 @@ func (t Topology) consumers() []consumer {
 			list = append(list, pull(Actions, WorkerConsumer(backend, pool), filter, 30*time.Second, 4096))
 		}
 		filter := fmt.Sprintf("sluice.files.%s.*.*", messages.Token(backend))
-		// No bound on what waits for its next try: a persister asks for one message
-		// a hand, and those of a workspace that cannot go on must not fill a bound
+		// No bound on what waits for its next try: a persister asks for no more than
+		// it has hands and turns for, and those of a workspace that cannot go on must not fill a bound
 		// that all workspaces share.
 		list = append(list, pull(Files, PersisterConsumer(backend), filter, 20*time.Second, -1))
 	}

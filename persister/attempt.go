@@ -30,7 +30,12 @@ func (p *Persister) handle(ctx context.Context, d *messages.Delivery) error {
 		Job: a.files.Job, Attempt: a.files.Attempt, Backend: a.files.Backend, Workspace: a.files.Workspace,
 	}
 	fault.At("persister.after-take")
+	done, err := p.Turns.take(ctx)
+	if err != nil {
+		return err
+	}
 	err = a.decide(ctx, event)
+	done()
 	p.stuck.tried(a.at.Workspace, err, event.Verdict, p.Now())
 	if err = a.enough(ctx, event, err); err != nil {
 		return fmt.Errorf("persist %s: %w", a.at, err)

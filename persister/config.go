@@ -13,7 +13,7 @@ import (
 type Config struct {
 	Backend     string // whose files this persister takes
 	Concurrency int    // files messages handled at once; those of one workspace are made visible one after another
-	Copies      int    // of them, those whose files are read and copied: the others wait for the server
+	Copies      int    // of them, those whose files are at work: the others wait for the server
 	Tries       int    // deliveries after which files that are missing or not as listed are called unusable
 	Checks      Checks // of moderately sensitive files
 
@@ -31,7 +31,7 @@ type Checks struct {
 
 // DefaultConfig returns a complete configuration but for the backend's name.
 func DefaultConfig() Config {
-	return Config{Concurrency: 32, Copies: 4, Tries: 3, Checks: DefaultChecks()}
+	return Config{Concurrency: 32, Copies: 8, Tries: 3, Checks: DefaultChecks()}
 }
 
 // DefaultChecks returns the reference's bounds (common/config.py and

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/semaphore"
 
 	"sluice/messages"
 )
@@ -20,6 +19,7 @@ type Ports struct {
 	Plans   Plans
 	Commits Commits
 	Store   Store
+	Turns   *Turns           // nil: as many as Config.Copies
 	Now     func() time.Time // nil: time.Now
 }
 
@@ -28,7 +28,6 @@ type Persister struct {
 	cfg Config
 	Ports
 	log      zerolog.Logger
-	copying  *semaphore.Weighted
 	projects projects
 	stuck    stuck
 }
@@ -41,7 +40,10 @@ func New(cfg Config, ports Ports, log zerolog.Logger) (*Persister, error) {
 	if ports.Now == nil {
 		ports.Now = time.Now
 	}
-	return &Persister{cfg: cfg, Ports: ports, log: log.With().Str("backend", cfg.Backend).Logger(), copying: semaphore.NewWeighted(int64(cfg.Copies))}, nil
+	if ports.Turns == nil {
+		ports.Turns = NewTurns(cfg.Copies)
+	}
+	return &Persister{cfg: cfg, Ports: ports, log: log.With().Str("backend", cfg.Backend).Logger()}, nil
 }
 
 // Run finishes what an earlier process left behind, then persists attempts

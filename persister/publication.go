@@ -22,10 +22,6 @@ func (u *unusable) Error() string { return u.reason }
 
 // account matches, copies and checks the attempt's files.
 func (a *attempt) account(ctx context.Context, draft Draft) (*account, error) {
-	if err := a.copying.Acquire(ctx, 1); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	defer a.copying.Release(1)
 	listing, err := a.listing(draft)
 	if err != nil {
 		return nil, err

@@ -189,13 +189,22 @@ func (a *attempt) publish(files *messages.Files) error {
 	}
 }
 
-// occupy counts slots that the attempt has taken.
-func (a *attempt) occupy(slots int64) {
+// occupy counts slots of a pool as taken, or as free again. Those of an action
+// that is being claimed are taken: its worker must not be thought idle.
+func (w *Worker) occupy(r *room, slots int64) {
+	w.mu.Lock()
+	r.used += slots
+	w.mu.Unlock()
+	w.touchSlots()
+}
+
+// occupy counts slots that the attempt has taken, of which some were counted
+// before.
+func (a *attempt) occupy(slots, before int64) {
 	a.w.mu.Lock()
 	a.slots = slots
-	a.w.rooms[a.entry.Action.Pool].used += slots
 	a.w.mu.Unlock()
-	a.w.touchSlots()
+	a.w.occupy(a.w.rooms[a.entry.Action.Pool], slots-before)
 }
 
 // free gives the attempt's slots back, if it has any.

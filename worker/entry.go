@@ -66,6 +66,9 @@ func (j *journal) read(lost func(path string, err error)) ([]*entry, error) {
 	var entries []*entry
 	for _, n := range names {
 		path := filepath.Join(j.dir, n.Name())
+		if n.IsDir() || n.Name() == guard {
+			continue
+		}
 		e, err := readPage(path)
 		if err != nil && restarted {
 			lost(path, err)

@@ -31,11 +31,18 @@ type journal struct {
 const (
 	pageSuffix = ".page"
 	mostFree   = 256 // pages kept when a persister was away and many attempts waited
+
+	// An empty file that earlier versions, which would remove the pages, take for a
+	// broken entry: they do not start as long as it is there.
+	guard = "written-by-a-later-version.json"
 )
 
 func openJournal(state string) (*journal, error) {
 	j := &journal{dir: filepath.Join(state, "journal"), pages: map[Attempt]string{}}
 	if err := os.MkdirAll(j.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(j.dir, guard), nil, 0o600); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	return j, nil

@@ -21,7 +21,7 @@ func (w *Worker) adopt(life context.Context, entries []*entry) []*attempt {
 		a.lookNow()
 		// It has its room already; there may be less of it than there was.
 		if r := w.rooms[e.Action.Pool]; r != nil && e.Phase != phaseListed && r.free.TryAcquire(r.weight(&e.Action)) {
-			a.occupy(r.weight(&e.Action))
+			a.occupy(r.weight(&e.Action), 0)
 		}
 		w.add(a)
 		old = append(old, a)

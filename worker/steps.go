@@ -36,9 +36,10 @@ func (a *attempt) takeSlots() error {
 	action := &a.entry.Action
 	r := a.w.rooms[action.Pool]
 	if err := r.fit(a.ctx, action); err != nil {
+		a.w.occupy(r, -r.pull())
 		return err
 	}
-	a.occupy(r.weight(action))
+	a.occupy(r.weight(action), r.pull())
 	return nil
 }
 

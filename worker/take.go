@@ -50,20 +50,23 @@ func (w *Worker) begin(life context.Context, d *messages.Delivery, pool string, 
 	r := w.rooms[pool]
 	action, err := w.read(d, pool)
 	waits := err == nil && r.weight(action) > r.pull()
-	if waits && !mayWait {
-		w.settle(life, d, context.Canceled) // for another worker, at once
+	if waits && !mayWait || err != nil {
 		r.free.Release(r.pull())
-		return nil
-	}
-	if err != nil {
-		w.refuse(life, d, err)
-		r.free.Release(r.pull())
+		w.hands.Go(func() {
+			if err != nil {
+				w.refuse(life, d, err)
+			} else {
+				w.settle(life, d, context.Canceled) // for another worker, at once
+			}
+		})
 		return nil
 	}
 	fitted := make(chan struct{})
+	w.occupy(r, r.pull())
 	w.hands.Go(func() {
 		a := w.accept(life, d, action, fitted)
 		if a == nil {
+			w.occupy(r, -r.pull())
 			r.free.Release(r.pull())
 			close(fitted)
 			return
@@ -105,7 +108,7 @@ func (w *Worker) next(ctx context.Context, pool string, n int) (list []*messages
 	w.checkHealth(ctx)
 	if pull.Err() != nil || open.Err() != nil {
 		for _, d := range list {
-			w.settle(context.WithoutCancel(ctx), d, errors.New("the worker takes nothing now"))
+			w.hands.Go(func() { w.settle(context.WithoutCancel(ctx), d, errors.New("the worker takes nothing now")) })
 		}
 		return nil, nil
 	}

@@ -254,9 +254,13 @@ func (w *Worker) verdict(_ context.Context, e *messages.PersisterEvent) {
 	w.mu.Unlock()
 	if done {
 		w.tidy.Go(func() {
-			w.tidying <- struct{}{}
-			defer func() { <-w.tidying }()
-			w.conclude(a)
+			select {
+			case w.tidying <- struct{}{}:
+				defer func() { <-w.tidying }()
+				w.conclude(a)
+			case <-a.life.Done(): // the next process hears the verdict again
+				w.drop(a)
+			}
 		})
 	}
 }

@@ -314,6 +314,10 @@ func TestSlowClaim(t *testing.T) {
 		w.leases.slow = map[string]chan struct{}{key(a): slow}
 		r := w.start(func(c *worker.Config) { c.Pools["default"] = 4 })
 		w.deliver(a)
+		pass(time.Minute)
+		if got := w.seen().Pools["default"].Used; got != 1 {
+			t.Errorf("%v slots are said to be used while an attempt is claimed, want 1", got)
+		}
 		w.run(b)
 		diff(t, "deliveries", []error{nil}, w.deliveries())
 		w.deliver(a)

@@ -88,7 +88,7 @@ func (f *fleet) filesLeft() error {
 	var errs []error
 	for _, dir := range []string{"staging", "worker-0/journal", "worker-1/journal", "worker-2/journal", "high/.sluice/journal", "high/.sluice/tmp", "medium/.sluice/tmp"} {
 		err := filepath.WalkDir(f.path(dir), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || path == f.path(dir) || freePage(path, d) {
+			if err != nil || path == f.path(dir) || emptyFile(d) {
 				return err
 			}
 			errs = append(errs, fmt.Errorf("%s is left", path))
@@ -111,11 +111,11 @@ func (f *fleet) filesLeft() error {
 	return errors.Join(errs...)
 }
 
-// freePage reports whether a file is one of a worker's journal that speaks of no
-// attempt.
-func freePage(path string, d fs.DirEntry) bool {
+// emptyFile reports whether something is a file like those of a worker's journal
+// that speak of no attempt.
+func emptyFile(d fs.DirEntry) bool {
 	info, err := d.Info()
-	return err == nil && info.Size() == 0 && strings.HasSuffix(path, ".page")
+	return err == nil && info.Mode().IsRegular() && info.Size() == 0
 }
 
 // containersLeft reports containers of this fleet's workers. Those that were

@@ -149,9 +149,10 @@ func newPersister(c *jetstream.Conn, cfg persister.Config, tiers disk.Config, lo
 // persisterOf introduces a persister to the server and a store.
 func persisterOf(c *jetstream.Conn, cfg persister.Config, store persister.Store, log zerolog.Logger) (*persister.Persister, error) {
 	tuneThreads()
+	turns := persister.NewTurns(cfg.Copies)
 	return persister.New(cfg, persister.Ports{
-		Queue:  c.Queue(jetstream.Files, jetstream.PersisterConsumer(cfg.Backend), "persister", jetstream.Concurrently(cfg.Concurrency)),
-		Outbox: c, Jobs: c.JobsRegister(), Plans: c.PlansRegister(), Commits: c.CommitsRegister(), Store: store,
+		Queue: c.Queue(jetstream.Files, jetstream.PersisterConsumer(cfg.Backend), "persister", jetstream.Concurrently(cfg.Concurrency), jetstream.Asking(turns.Room)),
+		Turns: turns, Outbox: c, Jobs: c.JobsRegister(), Plans: c.PlansRegister(), Commits: c.CommitsRegister(), Store: store,
 	}, log.With().Str("service", "persister").Logger())
 }
 
