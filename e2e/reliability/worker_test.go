@@ -53,7 +53,7 @@ func runningUntil(before func(*fleet), faults ...string) func(*fleet) {
 
 var workerScenes = []scene{
 	{"worker.after-take", calmly("worker", "worker.after-take=die", "1"),
-		[]edit{{"worker/take.go", `	fault.At("worker.after-take")`, `	w.settle(context.WithoutCancel(ctx), d, nil)
+		[]edit{{"worker/take.go", `	fault.At("worker.after-take")`, `	w.settle(context.WithoutCancel(ctx), list[0], nil)
 	fault.At("worker.after-take")`}}},
 
 	{"worker.after-claim", calmly("worker", "worker.after-claim=die", "2"),
