@@ -180,8 +180,8 @@ func (t Topology) consumers() []consumer {
 		}
 		filter := fmt.Sprintf("sluice.files.%s.*.*", messages.Token(backend))
 		// No bound on what waits for its next try: a persister asks for no more than
-		// it has hands and turns for, and those of a workspace that cannot go on must not fill a bound
-		// that all workspaces share.
+		// it has hands and turns for, and those of a workspace that cannot go on must
+		// not fill a bound that all workspaces share.
 		list = append(list, pull(Files, PersisterConsumer(backend), filter, 20*time.Second, -1))
 	}
 	return list

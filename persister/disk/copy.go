@@ -159,21 +159,13 @@ func copyContents(ctx context.Context, dst, src *os.File, want messages.File) er
 			return copyLarge(ctx, dst, src, want)
 		}
 	}
-	for left := want.Size; left > 0; {
+	for at := int64(0); at < want.Size; at += step {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := io.CopyN(dst, src, min(left, step))
-		left -= n
-		if errors.Is(err, io.EOF) {
-			return &differs{fmt.Sprintf("it ended after %d bytes; %d are listed", want.Size-left, want.Size)}
+		if err := copyStep(dst, src, at, min(want.Size-at, step), want.Size); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("copy: %w", explain(err, dst))
-		}
-		// The disk starts on it while the rest is copied and hashed; the barrier
-		// is what makes it durable, so an error is left for that.
-		_ = unix.SyncFileRange(int(dst.Fd()), want.Size-left-n, n, unix.SYNC_FILE_RANGE_WRITE)
 	}
 	return verify(ctx, dst, want)
 }

@@ -67,7 +67,9 @@ func copySteps(ctx context.Context, dst, src *os.File, at, size int64, copied ch
 	for at < size {
 		n := min(size-at, step)
 		if shares {
-			shares, err = cloneStep(dst, src, at, n)
+			if shares, err = cloneStep(dst, src, at, n); err == nil && !shares {
+				err = seek(at, dst, src)
+			}
 		}
 		if err == nil && !shares {
 			err = copyStep(dst, src, at, n, size)
@@ -119,13 +121,18 @@ func load(f *os.File, at, n int64) {
 	}
 }
 
-// copyStep lets the kernel copy a step.
-func copyStep(dst, src *os.File, at, n, size int64) error {
-	for _, f := range []*os.File{dst, src} {
+// seek goes on at some place of files of which nothing was read or written.
+func seek(at int64, files ...*os.File) error {
+	for _, f := range files {
 		if _, err := f.Seek(at, io.SeekStart); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// copyStep lets the kernel copy a step, from where both files are.
+func copyStep(dst, src *os.File, at, n, size int64) error {
 	done, err := io.CopyN(dst, src, n)
 	if errors.Is(err, io.EOF) {
 		return &differs{fmt.Sprintf("it ended after %d bytes; %d are listed", at+done, size)}
