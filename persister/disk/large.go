@@ -15,61 +15,70 @@ import (
 	"sluice/messages"
 )
 
-// ahead is how many steps of a copy may wait for their verification. They are
-// in memory by then.
+// ahead is how many steps of a copy may wait to be hashed.
 const ahead = 8
 
-// copyLarge does for a file of several steps, the first of which is cloned, what
-// copyContents does, step by step: while one is cloned, the one before is read
-// from the copy and hashed. The copy is what is verified, all of it, each step
-// after it was written.
+// copyLarge copies a file step by step, where it can by sharing its blocks, and
+// hashes each step while the next ones are copied.
 //
-// Three things would otherwise wait for one another: the kernel writes to the
-// disk what it has in memory of the staged file; the clone, of which nothing is
-// in memory, is read from there; the disk makes it durable. So a step is read
-// into memory as soon as it is cloned, and the disk told to make the whole
-// durable while the last ones are still hashed. The barrier, which is what
-// counts, finds little left to do.
+// A copy is hashed from memory, where it has just been written. Of one that
+// shares blocks nothing is in memory, and to read it from the disk may take
+// longer than to write it would have: there the staged file is hashed, and then
+// the two must have the same blocks, so that what is hashed is the copy. If that
+// cannot be told, the copy is read after all. See
+// docs/decisions/7-shared-blocks-are-compared.md.
 func copyLarge(ctx context.Context, dst, src *os.File, want messages.File) error {
-	group, inner := errgroup.WithContext(ctx)
-	copied := make(chan int64, ahead)
-	copied <- step
-	group.Go(func() error {
-		shares, err := copySteps(inner, dst, src, step, want.Size, copied)
-		if err != nil {
-			return err
-		}
-		close(copied)
-		if !shares {
-			return nil // the disk is at it since the last step was copied
-		}
-		return fsync(dst)
-	})
-	sum := sha256.New()
-	group.Go(func() error { return follow(inner, sum, dst, copied) })
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	st, err := dst.Stat()
+	before, err := stamp(src)
 	if err != nil {
 		return err
 	}
-	if st.Size() != want.Size || messages.FormatDigest(sum.Sum(nil)) != want.Digest {
+	first := min(step, want.Size)
+	shares, err := cloneStep(dst, src, 0, first)
+	if err != nil {
+		return err
+	}
+	hashed, done := dst, int64(0)
+	if shares {
+		hashed, done = src, first
+	}
+	group, inner := errgroup.WithContext(ctx)
+	copied := make(chan int64, ahead)
+	copied <- done
+	group.Go(func() (err error) {
+		defer close(copied)
+		shares, err = copySteps(inner, dst, src, shares, done, want.Size, copied)
+		if err == nil && shares {
+			err = fsync(dst) // so that the barrier finds little left to do
+		}
+		return err
+	})
+	sum := sha256.New()
+	group.Go(func() error { return follow(inner, sum, hashed, copied) })
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if messages.FormatDigest(sum.Sum(nil)) != want.Digest {
 		return errContents
 	}
-	return nil
+	if hashed == src && !(shares && unchanged(src, before) && sameBlocks(dst, src, want.Size)) {
+		return verify(ctx, dst, want)
+	}
+	st, err := dst.Stat()
+	if err == nil && st.Size() != want.Size {
+		return errContents
+	}
+	return err
 }
 
-// copySteps copies a file up to its size, and tells how far it is after each
-// step. It reports whether the copy shares all blocks.
-func copySteps(ctx context.Context, dst, src *os.File, at, size int64, copied chan<- int64) (shares bool, err error) {
-	shares = true
+// copySteps copies a file from some place to its size, and tells how far it is
+// after each step. It shares blocks for as long as it can, if it shares, and
+// reports whether that was to the end.
+func copySteps(ctx context.Context, dst, src *os.File, shares bool, at, size int64, copied chan<- int64) (bool, error) {
 	for at < size {
 		n := min(size-at, step)
+		var err error
 		if shares {
-			if shares, err = cloneStep(dst, src, at, n); err == nil && !shares {
-				err = seek(at, dst, src)
-			}
+			shares, err = cloneStep(dst, src, at, n)
 		}
 		if err == nil && !shares {
 			err = copyStep(dst, src, at, n, size)
@@ -92,7 +101,7 @@ func copySteps(ctx context.Context, dst, src *os.File, at, size int64, copied ch
 // the kernel says it only once.
 func cloneStep(dst, src *os.File, at, n int64) (bool, error) {
 	if at > 0 {
-		// Written before it is cloned: meanwhile XFS would let nobody read the clone.
+		// Written before it is cloned: meanwhile XFS would let nobody read either.
 		const written = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
 		if err := unix.SyncFileRange(int(src.Fd()), at, n, written); err != nil {
 			return false, fmt.Errorf("write %s to the disk: %w", src.Name(), explain(err, src))
@@ -101,41 +110,20 @@ func cloneStep(dst, src *os.File, at, n int64) (bool, error) {
 	err := unix.IoctlFileCloneRange(int(dst.Fd()), &unix.FileCloneRange{
 		Src_fd: int64(src.Fd()), Src_offset: uint64(at), Src_length: uint64(n), Dest_offset: uint64(at),
 	})
-	switch {
-	case err == nil:
-		load(dst, at, n)
-		return true, nil
-	case errors.Is(err, unix.EIO), errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+	if errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return false, fmt.Errorf("share blocks: %w", explain(err, dst))
 	}
-	return false, nil
+	return err == nil, nil
 }
 
-// load has part of a file read into memory, and does not wait for it.
-func load(f *os.File, at, n int64) {
-	const request = 512 << 10 // the kernel cuts off what is much more
-	for end := at + n; at < end; at += request {
-		if unix.Fadvise(int(f.Fd()), at, min(end-at, request), unix.FADV_WILLNEED) != nil {
-			return // it is read when it is hashed, then
-		}
-	}
-}
-
-// seek goes on at some place of files of which nothing was read or written.
-func seek(at int64, files ...*os.File) error {
-	for _, f := range files {
-		if _, err := f.Seek(at, io.SeekStart); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// copyStep lets the kernel copy a step, from where both files are.
+// copyStep lets the kernel copy a step.
 func copyStep(dst, src *os.File, at, n, size int64) error {
+	if err := seek(at, dst, src); err != nil {
+		return err
+	}
 	done, err := io.CopyN(dst, src, n)
 	if errors.Is(err, io.EOF) {
-		return &differs{fmt.Sprintf("it ended after %d bytes; %d are listed", at+done, size)}
+		return ended(at+done, size)
 	}
 	if err != nil {
 		return fmt.Errorf("copy: %w", explain(err, dst))
@@ -143,6 +131,16 @@ func copyStep(dst, src *os.File, at, n, size int64) error {
 	// The disk starts on it while the rest is copied and hashed; the barrier
 	// is what makes it durable, so an error is left for that.
 	_ = unix.SyncFileRange(int(dst.Fd()), at, n, unix.SYNC_FILE_RANGE_WRITE)
+	return nil
+}
+
+// seek goes on at some place of files.
+func seek(at int64, files ...*os.File) error {
+	for _, f := range files {
+		if _, err := f.Seek(at, io.SeekStart); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -2,14 +2,13 @@ package disk
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"sluice/messages"
@@ -110,88 +109,101 @@ func TestLarge(t *testing.T) {
 	}
 }
 
-// TestLargeCopyIsRead: what is verified is the copy. Each step of it is changed
-// behind the back of what copies, and the staged file is as it is listed.
-func TestLargeCopyIsRead(t *testing.T) {
-	listed := largeData()
-	dir, shares := largeDir(t)
-	dst, src := stageLarge(t, dir, listed)
-	other, err := os.OpenFile(dst.Name(), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
-	sum := sumOf(t, dst, src, func(at int64) {
-		b := make([]byte, 1)
-		if _, err := other.ReadAt(b, at-1); err != nil {
-			t.Fatal(err)
+// TestLargeChanged: what is verified is the copy. It is changed behind the back of
+// what copies, or the staged file is once its blocks are shared: then they are
+// two files, of which the copy is read.
+func TestLargeChanged(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		file    func(dst, src *os.File) *os.File
+		back    bool // to what it was
+		wantErr error
+	}{
+		{"the copy", func(dst, _ *os.File) *os.File { return dst }, false, errContents},
+		{"the copy, and back", func(dst, _ *os.File) *os.File { return dst }, true, nil},
+		{"the staged file, and back", func(_, src *os.File) *os.File { return src }, true, nil},
+	} {
+		for _, at := range []int64{0, step - 1, step, 2*step + 4} {
+			t.Run(fmt.Sprintf("%s at %d", tc.name, at), func(t *testing.T) {
+				listed := largeData()
+				dir, shares := largeDir(t)
+				dst, src := stageLarge(t, dir, listed)
+				if shared, err := copySteps(t.Context(), dst, src, true, 0, int64(len(listed)), make(chan int64, 3)); err != nil || shared != shares {
+					t.Fatalf("the copy shares its blocks: %v, %v", shared, err)
+				}
+				if got := sameBlocks(dst, src, int64(len(listed))); got != shares {
+					t.Fatalf("unchanged, the two have the same blocks: %v", got)
+				}
+				changed, err := os.OpenFile(tc.file(dst, src).Name(), os.O_RDWR, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer changed.Close()
+				b := []byte{listed[at] ^ 1}
+				if _, err := changed.WriteAt(b, at); err != nil {
+					t.Fatal(err)
+				}
+				if tc.back {
+					b[0] ^= 1
+					if _, err := changed.WriteAt(b, at); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if sameBlocks(dst, src, int64(len(listed))) {
+					t.Error("two files of which one was written to have the same blocks")
+				}
+				if err := verify(t.Context(), dst, messages.File{Size: int64(len(listed)), Digest: messages.Digest(listed)}); !errors.Is(err, tc.wantErr) {
+					t.Errorf("the copy is read: got %v, want %v", err, tc.wantErr)
+				}
+			})
 		}
-		b[0] ^= 1
-		if _, err := other.WriteAt(b, at-1); err != nil {
-			t.Fatal(err)
-		}
-	}, shares)
-	for _, at := range []int{step, 2 * step, len(listed)} {
-		listed[at-1] ^= 1
-	}
-	if sum != messages.Digest(listed) {
-		t.Error("the digest is not that of the copy")
 	}
 }
 
-// TestLargeAfterwards: a change of the staged file comes too late once a step
-// of it is copied, and does not reach the copy.
-func TestLargeAfterwards(t *testing.T) {
-	listed := largeData()
+// TestLargeHoles: blocks that are not there are the same, and those that were
+// kept free for a file say nothing of it.
+func TestLargeHoles(t *testing.T) {
 	dir, shares := largeDir(t)
-	dst, src := stageLarge(t, dir, listed)
+	dst, src := stageLarge(t, dir, nil)
 	writer, err := os.OpenFile(src.Name(), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer writer.Close()
-	sum := sumOf(t, dst, src, func(at int64) {
-		if _, err := writer.WriteAt([]byte("changed"), at-7); err != nil {
-			t.Fatal(err)
-		}
-	}, shares)
-	if sum != messages.Digest(listed) {
-		t.Error("the copy changed with the staged file")
-	}
-}
-
-// sumOf copies a file and returns the digest that its copy has, as copyLarge
-// works it out. After is called after each step, which has not been read by then.
-func sumOf(t *testing.T, dst, src *os.File, after func(at int64), shares bool) string {
-	t.Helper()
-	sum := sha256.New()
-	copied, told := make(chan int64), make(chan int64, 3) // whoever has failed reads no more
-	var group errgroup.Group
-	group.Go(func() error {
-		defer close(copied)
-		shared, err := copySteps(t.Context(), dst, src, 0, 2*step+5, copied)
-		if err == nil && shares && !shared {
-			err = errors.New("the copy shares no blocks")
-		}
-		return err
-	})
-	group.Go(func() error { return follow(t.Context(), sum, dst, told) })
-	for at := range copied {
-		after(at)
-		told <- at
-	}
-	close(told)
-	if err := group.Wait(); err != nil {
+	listed := make([]byte, 2*step)
+	copy(listed[step+1000:], "in the middle")
+	if _, err := writer.WriteAt([]byte("in the middle"), step+1000); err != nil {
 		t.Fatal(err)
 	}
-	return messages.FormatDigest(sum.Sum(nil))
+	if err := errors.Join(writer.Truncate(2*step), unix.Fallocate(int(writer.Fd()), 0, step/2, 1<<20), unix.Fallocate(int(writer.Fd()), unix.FALLOC_FL_KEEP_SIZE, 2*step, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := copyContents(t.Context(), dst, src, messages.File{Path: "f", Size: 2 * step, Digest: messages.Digest(listed)}); err != nil {
+		t.Fatal(err)
+	}
+	if sameBlocks(dst, src, 2*step) {
+		t.Error("a file with blocks that were never written counts as known")
+	}
+	if err := unix.Fallocate(int(writer.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, step/2, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := dst.Truncate(0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := copySteps(t.Context(), dst, src, true, 0, 2*step, make(chan int64, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if got := sameBlocks(dst, src, 2*step); got != shares {
+		t.Errorf("a copy with holes has the same blocks: %v", got)
+	}
 }
 
-// TestLargeUnreadable: where the copy cannot be read nothing is verified, though
-// the staged file is as it is listed.
-func TestLargeUnreadable(t *testing.T) {
+// TestLargeUnread: a copy that shares its blocks need not be read. Any other
+// must be: where it cannot be, nothing is verified, though the staged file is as
+// it is listed.
+func TestLargeUnread(t *testing.T) {
 	listed := largeData()
-	dir, _ := largeDir(t)
+	dir, shares := largeDir(t)
 	dst, src := stageLarge(t, dir, listed)
 	deaf, err := os.OpenFile(dst.Name(), os.O_WRONLY, 0)
 	if err != nil {
@@ -199,7 +211,10 @@ func TestLargeUnreadable(t *testing.T) {
 	}
 	defer deaf.Close()
 	err = copyContents(t.Context(), deaf, src, messages.File{Path: "f", Size: int64(len(listed)), Digest: messages.Digest(listed)})
-	if !errors.Is(err, unix.EBADF) {
+	switch {
+	case shares && err != nil:
+		t.Errorf("a copy that shares its blocks was read: %v", err)
+	case !shares && !errors.Is(err, unix.EBADF):
 		t.Errorf("got %v, want that the copy cannot be read", err)
 	}
 }

@@ -55,7 +55,7 @@ func TestShares(t *testing.T) {
 				// mends that, so it is no fault under CI either.
 				t.Skipf("no image of a %s can be mounted here: %s", kind, out)
 			}
-			if err != nil || !strings.Contains(string(out), "--- PASS: TestLargeCopyIsRead") {
+			if err != nil || !strings.Contains(string(out), "--- PASS: TestLargeUnread") {
 				t.Fatalf("%v\n%s", err, out)
 			}
 		})
