@@ -22,6 +22,20 @@ func unchanged(f *os.File, before unix.Stat_t) bool {
 	return err == nil && now.Size == before.Size && now.Mtim == before.Mtim && now.Ctim == before.Ctim
 }
 
+// sameContents reports whether a copy has the contents that the staged file had
+// all the while since before.
+func sameContents(dst, src *os.File, before unix.Stat_t, size int64) bool {
+	return unchanged(src, before) && sameBlocks(dst, src, size)
+}
+
+// sharesBlocks reports whether a file lies where files share blocks and where the
+// kernel says truly in which blocks they lie. Others that can clone do not:
+// SMB's client answers with places in the file.
+func sharesBlocks(f *os.File) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(int(f.Fd()), &st) == nil && (st.Type == unix.XFS_SUPER_MAGIC || st.Type == unix.BTRFS_SUPER_MAGIC)
+}
+
 // A run is a part of a file that lies in one piece on the disk, in bytes.
 type run struct{ at, disk, size uint64 }
 
@@ -62,9 +76,9 @@ const (
 )
 
 // runsOf asks the kernel where the contents of a file lie, up to a size. Not ok:
-// it does not know, or there is more than is looked at. Blocks whose place says
-// nothing of their contents (compressed, encrypted, inside of other data, not
-// written yet) are such.
+// it does not know, or there is more than is looked at, or some of it is not
+// shared. Blocks whose place says nothing of their contents (compressed,
+// encrypted, inside of other data, not written yet) it does not know.
 func runsOf(f *os.File, size uint64) (runs []run, ok bool) {
 	buf := make([]uint64, (fiemapHeader+fiemapBatch*fiemapExtent)/8) // of words, for their alignment
 	bytes := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(buf))), len(buf)*8)
@@ -87,7 +101,7 @@ func runsOf(f *os.File, size uint64) (runs []run, ok bool) {
 		for i := range min(count, fiemapBatch) {
 			x := bytes[fiemapHeader+i*fiemapExtent:]
 			r, flags := run{at: e.Uint64(x[0:]), disk: e.Uint64(x[8:]), size: e.Uint64(x[16:])}, e.Uint32(x[40:])
-			if flags&^uint32(fiemapLast|fiemapMerged|fiemapShared) != 0 || r.size == 0 || r.at+r.size <= at {
+			if flags&^uint32(fiemapLast|fiemapMerged) != fiemapShared || r.size == 0 || r.at+r.size <= at {
 				return nil, false
 			}
 			at = r.at + r.size

@@ -158,16 +158,23 @@ const small = 1 << 20
 // size, however much a file grows meanwhile.
 func copyContents(ctx context.Context, dst, src *os.File, want messages.File) error {
 	if want.Size > small {
-		return copyLarge(ctx, dst, src, want)
+		if err := copyLarge(ctx, dst, src, want); err != nil {
+			return err
+		}
+		st, err := dst.Stat()
+		if err == nil && st.Size() != want.Size {
+			return errContents
+		}
+		return err
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	// Wrapped, or the kernel would be asked to copy.
 	n, err := io.CopyBuffer(struct{ io.Writer }{dst}, io.LimitReader(src, want.Size), *buf)
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("copy: %w", explain(err, dst))
-	case n < want.Size:
+	}
+	if n < want.Size {
 		return ended(n, want.Size)
 	}
 	return verify(ctx, dst, want)

@@ -18,115 +18,115 @@ import (
 // ahead is how many steps of a copy may wait to be hashed.
 const ahead = 8
 
-// copyLarge copies a file step by step, where it can by sharing its blocks, and
-// hashes each step while the next ones are copied.
+// copyLarge copies a file step by step, and hashes each step while the next ones
+// are copied. What is hashed is the copy, from memory, where it has just been
+// written.
 //
-// A copy is hashed from memory, where it has just been written. Of one that
-// shares blocks nothing is in memory, and to read it from the disk may take
-// longer than to write it would have: there the staged file is hashed, and then
-// the two must have the same blocks, so that what is hashed is the copy. If that
-// cannot be told, the copy is read after all. See
-// docs/decisions/7-shared-blocks-are-compared.md.
+// On a file system that shares blocks nothing of a copy is in memory, and to read
+// it from the disk may take longer than to write it would have: there it is
+// tried to do without. See docs/decisions/7-shared-blocks-are-compared.md.
 func copyLarge(ctx context.Context, dst, src *os.File, want messages.File) error {
+	shares := sharesBlocks(dst)
+	if shares {
+		if known, err := shareLarge(ctx, dst, src, want); known || err != nil {
+			return err
+		}
+	}
+	// The kernel would share again, where it can.
+	return inSteps(ctx, dst, want, func(at, n int64) error { return copyStep(dst, src, at, n, want.Size, !shares) })
+}
+
+// shareLarge has the copy share the blocks of the staged file, which is hashed:
+// if the two have the same blocks at the end, it is the copy that was. Not known:
+// they have not, or nobody can tell, and a copy is needed after all.
+func shareLarge(ctx context.Context, dst, src *os.File, want messages.File) (known bool, err error) {
 	before, err := stamp(src)
 	if err != nil {
-		return err
+		return false, err
 	}
-	first := min(step, want.Size)
-	shares, err := cloneStep(dst, src, 0, first)
-	if err != nil {
-		return err
-	}
-	hashed, done := dst, int64(0)
-	if shares {
-		hashed, done = src, first
-	}
-	group, inner := errgroup.WithContext(ctx)
-	copied := make(chan int64, ahead)
-	copied <- done
-	group.Go(func() (err error) {
-		defer close(copied)
-		shares, err = copySteps(inner, dst, src, shares, done, want.Size, copied)
-		if err == nil && shares {
-			err = fsync(dst) // so that the barrier finds little left to do
+	err = inSteps(ctx, src, want, func(at, n int64) error {
+		if !cloneStep(dst, src, at, n) {
+			return errNotShared
 		}
-		return err
+		if at > 0 && at+n == want.Size {
+			return fsync(dst) // so that the barrier finds little left to do
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errNotShared):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	return sameContents(dst, src, before, want.Size), nil
+}
+
+var errNotShared = errors.New("the copy cannot share the staged file's blocks")
+
+// inSteps does something to each step of a file, hashes another file, or the
+// same, as far as that is done, and compares the digest with what is listed.
+func inSteps(ctx context.Context, hashed *os.File, want messages.File, do func(at, n int64) error) error {
+	group, inner := errgroup.WithContext(ctx)
+	done := make(chan int64, ahead)
+	group.Go(func() error {
+		defer close(done)
+		for at := int64(0); at < want.Size; at += step {
+			n := min(want.Size-at, step)
+			if err := do(at, n); err != nil {
+				return err
+			}
+			select {
+			case done <- at + n:
+			case <-inner.Done():
+				return inner.Err()
+			}
+		}
+		return nil
 	})
 	sum := sha256.New()
-	group.Go(func() error { return follow(inner, sum, hashed, copied) })
+	group.Go(func() error { return follow(inner, sum, hashed, done) })
 	if err := group.Wait(); err != nil {
 		return err
 	}
 	if messages.FormatDigest(sum.Sum(nil)) != want.Digest {
 		return errContents
 	}
-	if hashed == src && !(shares && unchanged(src, before) && sameBlocks(dst, src, want.Size)) {
-		return verify(ctx, dst, want)
-	}
-	st, err := dst.Stat()
-	if err == nil && st.Size() != want.Size {
-		return errContents
-	}
-	return err
+	return nil
 }
 
-// copySteps copies a file from some place to its size, and tells how far it is
-// after each step. It shares blocks for as long as it can, if it shares, and
-// reports whether that was to the end.
-func copySteps(ctx context.Context, dst, src *os.File, shares bool, at, size int64, copied chan<- int64) (bool, error) {
-	for at < size {
-		n := min(size-at, step)
-		var err error
-		if shares {
-			shares, err = cloneStep(dst, src, at, n)
-		}
-		if err == nil && !shares {
-			err = copyStep(dst, src, at, n, size)
-		}
-		if err != nil {
-			return shares, err
-		}
-		at += n
-		select {
-		case copied <- at:
-		case <-ctx.Done():
-			return shares, ctx.Err()
-		}
+// cloneStep makes a file share blocks with another, and reports whether it could.
+// What was wrong, if anything was, the copy meets that is made then. After an
+// error of the disk that is the way: what is in memory is right, and the kernel
+// tells of such an error only once.
+func cloneStep(dst, src *os.File, at, n int64) bool {
+	// Written before it is cloned: meanwhile XFS would let nobody read either.
+	const written = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	if unix.SyncFileRange(int(src.Fd()), at, n, written) != nil {
+		return false
 	}
-	return shares, nil
-}
-
-// cloneStep makes a file share blocks with another, and reports whether it
-// could. Why it could not is found again by the copy that is made then, unless
-// the kernel says it only once.
-func cloneStep(dst, src *os.File, at, n int64) (bool, error) {
-	if at > 0 {
-		// Written before it is cloned: meanwhile XFS would let nobody read either.
-		const written = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
-		if err := unix.SyncFileRange(int(src.Fd()), at, n, written); err != nil {
-			return false, fmt.Errorf("write %s to the disk: %w", src.Name(), explain(err, src))
-		}
-	}
-	err := unix.IoctlFileCloneRange(int(dst.Fd()), &unix.FileCloneRange{
+	return unix.IoctlFileCloneRange(int(dst.Fd()), &unix.FileCloneRange{
 		Src_fd: int64(src.Fd()), Src_offset: uint64(at), Src_length: uint64(n), Dest_offset: uint64(at),
-	})
-	if errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return false, fmt.Errorf("share blocks: %w", explain(err, dst))
-	}
-	return err == nil, nil
+	}) == nil
 }
 
-// copyStep lets the kernel copy a step.
-func copyStep(dst, src *os.File, at, n, size int64) error {
+// copyStep copies a step, as the kernel does it best or through memory.
+func copyStep(dst, src *os.File, at, n, size int64, kernel bool) error {
 	if err := seek(at, dst, src); err != nil {
 		return err
 	}
-	done, err := io.CopyN(dst, src, n)
-	if errors.Is(err, io.EOF) {
-		return ended(at+done, size)
+	to := io.Writer(dst)
+	if !kernel {
+		to = struct{ io.Writer }{dst}
 	}
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	done, err := io.CopyBuffer(to, io.LimitReader(src, n), *buf)
 	if err != nil {
 		return fmt.Errorf("copy: %w", explain(err, dst))
+	}
+	if done < n {
+		return ended(at+done, size)
 	}
 	// The disk starts on it while the rest is copied and hashed; the barrier
 	// is what makes it durable, so an error is left for that.

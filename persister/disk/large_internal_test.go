@@ -19,12 +19,12 @@ import (
 const SharesDir = "SLUICE_TEST_SHARES"
 
 // largeDir makes a folder for a test, and reports whether files share blocks
-// in it; unless TestShares says so, nobody knows.
+// in it.
 func largeDir(t *testing.T) (dir string, shares bool) {
 	t.Helper()
 	base := os.Getenv(SharesDir)
 	if base == "" {
-		return t.TempDir(), false
+		base = t.TempDir()
 	}
 	dir, err := os.MkdirTemp(base, "large-")
 	if err != nil {
@@ -35,7 +35,15 @@ func largeDir(t *testing.T) (dir string, shares bool) {
 			t.Error(err)
 		}
 	})
-	return dir, true
+	d, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if shares = sharesBlocks(d); !shares && os.Getenv(SharesDir) != "" {
+		t.Fatal("the file system shares no blocks")
+	}
+	return dir, shares
 }
 
 // largeData is of two steps and a bit, no two blocks of it alike.
@@ -109,93 +117,165 @@ func TestLarge(t *testing.T) {
 	}
 }
 
-// TestLargeChanged: what is verified is the copy. It is changed behind the back of
-// what copies, or the staged file is once its blocks are shared: then they are
-// two files, of which the copy is read.
+// TestLargeSizes: on both sides of each bound a copy is the file, and one byte
+// of another is refused.
+func TestLargeSizes(t *testing.T) {
+	all := largeData()
+	for _, size := range []int{0, 1, small - 1, small, small + 1, step - 1, step, step + 1} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			dir, _ := largeDir(t)
+			listed := all[:size]
+			dst, src := stageLarge(t, dir, listed)
+			want := messages.File{Path: "f", Size: int64(size), Digest: messages.Digest(listed)}
+			if err := copyContents(t.Context(), dst, src, want); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := os.ReadFile(dst.Name()); err != nil || !bytes.Equal(got, listed) {
+				t.Errorf("the copy has %d bytes, not those that are listed; %v", len(got), err)
+			}
+			if want.Digest = messages.Digest(append(bytes.Clone(listed), 0)); size == 0 {
+				return
+			}
+			if err := errors.Join(dst.Truncate(0), seek(0, dst, src)); err != nil {
+				t.Fatal(err)
+			}
+			if err := copyContents(t.Context(), dst, src, want); !errors.Is(err, errContents) {
+				t.Errorf("got %v, want that %v", err, errContents)
+			}
+		})
+	}
+}
+
+// clone has a copy share all blocks of a staged file.
+func clone(dst, src *os.File, size int64) bool {
+	for at := int64(0); at < size; at += step {
+		if !cloneStep(dst, src, at, min(size-at, step)) {
+			return false
+		}
+	}
+	return true
+}
+
+// TestLargeChanged: two files of which one was written to after they shared
+// their blocks are two files, though it was written to as it was.
 func TestLargeChanged(t *testing.T) {
-	for _, tc := range []struct {
-		name    string
-		file    func(dst, src *os.File) *os.File
-		back    bool // to what it was
-		wantErr error
-	}{
-		{"the copy", func(dst, _ *os.File) *os.File { return dst }, false, errContents},
-		{"the copy, and back", func(dst, _ *os.File) *os.File { return dst }, true, nil},
-		{"the staged file, and back", func(_, src *os.File) *os.File { return src }, true, nil},
-	} {
-		for _, at := range []int64{0, step - 1, step, 2*step + 4} {
-			t.Run(fmt.Sprintf("%s at %d", tc.name, at), func(t *testing.T) {
-				listed := largeData()
+	listed := largeData()
+	size := int64(len(listed))
+	for _, which := range []string{"copy", "staged"} {
+		for _, at := range []int64{0, step - 1, step, size - 1} {
+			t.Run(fmt.Sprintf("%s at %d", which, at), func(t *testing.T) {
 				dir, shares := largeDir(t)
 				dst, src := stageLarge(t, dir, listed)
-				if shared, err := copySteps(t.Context(), dst, src, true, 0, int64(len(listed)), make(chan int64, 3)); err != nil || shared != shares {
-					t.Fatalf("the copy shares its blocks: %v, %v", shared, err)
+				if got := clone(dst, src, size); got != shares {
+					t.Fatalf("the copy shares its blocks: %v", got)
 				}
-				if got := sameBlocks(dst, src, int64(len(listed))); got != shares {
-					t.Fatalf("unchanged, the two have the same blocks: %v", got)
+				before, err := stamp(src)
+				if err != nil {
+					t.Fatal(err)
 				}
-				changed, err := os.OpenFile(tc.file(dst, src).Name(), os.O_RDWR, 0)
+				if got := sameContents(dst, src, before, size); got != shares {
+					t.Fatalf("unchanged, the two have the same contents: %v", got)
+				}
+				changed, err := os.OpenFile(filepath.Join(dir, which), os.O_RDWR, 0)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer changed.Close()
-				b := []byte{listed[at] ^ 1}
-				if _, err := changed.WriteAt(b, at); err != nil {
+				if _, err := changed.WriteAt(listed[at:at+1], at); err != nil {
 					t.Fatal(err)
 				}
-				if tc.back {
-					b[0] ^= 1
-					if _, err := changed.WriteAt(b, at); err != nil {
-						t.Fatal(err)
-					}
-				}
-				if sameBlocks(dst, src, int64(len(listed))) {
-					t.Error("two files of which one was written to have the same blocks")
-				}
-				if err := verify(t.Context(), dst, messages.File{Size: int64(len(listed)), Digest: messages.Digest(listed)}); !errors.Is(err, tc.wantErr) {
-					t.Errorf("the copy is read: got %v, want %v", err, tc.wantErr)
+				if sameContents(dst, src, before, size) || sameBlocks(dst, src, size) {
+					t.Error("two files of which one was written to count as one")
 				}
 			})
 		}
 	}
 }
 
-// TestLargeHoles: blocks that are not there are the same, and those that were
-// kept free for a file say nothing of it.
-func TestLargeHoles(t *testing.T) {
-	dir, shares := largeDir(t)
-	dst, src := stageLarge(t, dir, nil)
-	writer, err := os.OpenFile(src.Name(), os.O_RDWR, 0)
+// TestLargeStamp: a staged file whose times have changed since counts as changed,
+// whatever its blocks are.
+func TestLargeStamp(t *testing.T) {
+	dir, _ := largeDir(t)
+	dst, src := stageLarge(t, dir, largeData())
+	before, err := stamp(src)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer writer.Close()
-	listed := make([]byte, 2*step)
-	copy(listed[step+1000:], "in the middle")
-	if _, err := writer.WriteAt([]byte("in the middle"), step+1000); err != nil {
+	clone(dst, src, 2*step+5)
+	before.Ctim.Nsec--
+	if sameContents(dst, src, before, 2*step+5) {
+		t.Error("a staged file with another time counts as unchanged")
+	}
+}
+
+// TestLargeHoles: blocks that are not there are the same. Those that were kept
+// for a file and not written say nothing of its contents: the copy is read, or
+// nothing is verified.
+func TestLargeHoles(t *testing.T) {
+	const size, block = 8 << 20, 4096
+	data := largeData()[:block]
+	listed := make([]byte, size)
+	for at := 0; at < size; at += 2 * block { // more pieces than the kernel is asked for at a time
+		copy(listed[at:], data)
+	}
+	for _, unwritten := range []bool{false, true} {
+		t.Run(fmt.Sprintf("unwritten %v", unwritten), func(t *testing.T) {
+			dir, shares := largeDir(t)
+			dst, src := stageLarge(t, dir, nil)
+			writer, err := os.OpenFile(src.Name(), os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer writer.Close()
+			err = writer.Truncate(size) // first, or XFS keeps blocks where the file grows
+			for at := int64(0); at < size && err == nil; at += 2 * block {
+				_, err = writer.WriteAt(data, at)
+			}
+			if err := errors.Join(err, unix.Fallocate(int(writer.Fd()), unix.FALLOC_FL_KEEP_SIZE, size, 1<<20)); err != nil {
+				t.Fatal(err)
+			}
+			if unwritten {
+				if err := unix.Fallocate(int(writer.Fd()), 0, block, block); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := messages.File{Path: "f", Size: size, Digest: messages.Digest(listed)}
+			if err := copyContents(t.Context(), deaf(t, dst), src, want); shares && !unwritten {
+				if err != nil {
+					t.Errorf("a copy that shares its blocks was read: %v", err)
+				}
+			} else if !errors.Is(err, unix.EBADF) {
+				t.Errorf("got %v, want that the copy cannot be read", err)
+			}
+			if err := copyContents(t.Context(), dst, src, want); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := os.ReadFile(dst.Name()); err != nil || !bytes.Equal(got, listed) {
+				t.Errorf("the copy has %d bytes, not those that are listed; %v", len(got), err)
+			}
+			if _, err := writer.WriteAt(data, size-2*block); err != nil {
+				t.Fatal(err)
+			}
+			if sameBlocks(dst, src, size) {
+				t.Error("a change of the last piece is not seen")
+			}
+		})
+	}
+}
+
+// deaf opens a file that cannot be read.
+func deaf(t *testing.T, f *os.File) *os.File {
+	t.Helper()
+	d, err := os.OpenFile(f.Name(), os.O_WRONLY, 0)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(writer.Truncate(2*step), unix.Fallocate(int(writer.Fd()), 0, step/2, 1<<20), unix.Fallocate(int(writer.Fd()), unix.FALLOC_FL_KEEP_SIZE, 2*step, 1<<20)); err != nil {
-		t.Fatal(err)
-	}
-	if err := copyContents(t.Context(), dst, src, messages.File{Path: "f", Size: 2 * step, Digest: messages.Digest(listed)}); err != nil {
-		t.Fatal(err)
-	}
-	if sameBlocks(dst, src, 2*step) {
-		t.Error("a file with blocks that were never written counts as known")
-	}
-	if err := unix.Fallocate(int(writer.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, step/2, 1<<20); err != nil {
-		t.Fatal(err)
-	}
-	if err := dst.Truncate(0); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := copySteps(t.Context(), dst, src, true, 0, 2*step, make(chan int64, 2)); err != nil {
-		t.Fatal(err)
-	}
-	if got := sameBlocks(dst, src, 2*step); got != shares {
-		t.Errorf("a copy with holes has the same blocks: %v", got)
-	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
 }
 
 // TestLargeUnread: a copy that shares its blocks need not be read. Any other
@@ -205,12 +285,7 @@ func TestLargeUnread(t *testing.T) {
 	listed := largeData()
 	dir, shares := largeDir(t)
 	dst, src := stageLarge(t, dir, listed)
-	deaf, err := os.OpenFile(dst.Name(), os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer deaf.Close()
-	err = copyContents(t.Context(), deaf, src, messages.File{Path: "f", Size: int64(len(listed)), Digest: messages.Digest(listed)})
+	err := copyContents(t.Context(), deaf(t, dst), src, messages.File{Path: "f", Size: int64(len(listed)), Digest: messages.Digest(listed)})
 	switch {
 	case shares && err != nil:
 		t.Errorf("a copy that shares its blocks was read: %v", err)
