@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"os"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -52,15 +53,7 @@ func sameBlocks(a, b *os.File, size int64) bool {
 		return false
 	}
 	second, ok := runsOf(b, uint64(size))
-	if !ok || len(first) != len(second) {
-		return false
-	}
-	for i := range first {
-		if first[i] != second[i] {
-			return false
-		}
-	}
-	return true
+	return ok && slices.Equal(first, second)
 }
 
 // From linux/fiemap.h.

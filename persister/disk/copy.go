@@ -167,22 +167,10 @@ func copyContents(ctx context.Context, dst, src *os.File, want messages.File) er
 		}
 		return err
 	}
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	// Wrapped, or the kernel would be asked to copy.
-	n, err := io.CopyBuffer(struct{ io.Writer }{dst}, io.LimitReader(src, want.Size), *buf)
-	if err != nil {
-		return fmt.Errorf("copy: %w", explain(err, dst))
-	}
-	if n < want.Size {
-		return ended(n, want.Size)
+	if err := copyStep(dst, src, 0, want.Size, want.Size, false); err != nil {
+		return err
 	}
 	return verify(ctx, dst, want)
-}
-
-// ended says that a staged file is shorter than it is listed.
-func ended(at, size int64) error {
-	return &differs{fmt.Sprintf("it ended after %d bytes; %d are listed", at, size)}
 }
 
 // verify compares a file's contents with its listing.

@@ -32,8 +32,15 @@ func copyLarge(ctx context.Context, dst, src *os.File, want messages.File) error
 			return err
 		}
 	}
-	// The kernel would share again, where it can.
-	return inSteps(ctx, dst, want, func(at, n int64) error { return copyStep(dst, src, at, n, want.Size, !shares) })
+	return inSteps(ctx, dst, want, func(at, n int64) error {
+		if err := copyStep(dst, src, at, n, want.Size, !shares); err != nil { // the kernel would share again, where it can
+			return err
+		}
+		// The disk starts on it while the rest is copied and hashed; the barrier
+		// is what makes it durable, so an error is left for that.
+		_ = unix.SyncFileRange(int(dst.Fd()), at, n, unix.SYNC_FILE_RANGE_WRITE)
+		return nil
+	})
 }
 
 // shareLarge has the copy share the blocks of the staged file, which is hashed:
@@ -100,9 +107,10 @@ func inSteps(ctx context.Context, hashed *os.File, want messages.File, do func(a
 // error of the disk that is the way: what is in memory is right, and the kernel
 // tells of such an error only once.
 func cloneStep(dst, src *os.File, at, n int64) bool {
-	// Written before it is cloned: meanwhile XFS would let nobody read either.
+	// Written before it is cloned: meanwhile XFS would let nobody read either. Of
+	// the first step nothing is read yet, and it may be found that none is cloned.
 	const written = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
-	if unix.SyncFileRange(int(src.Fd()), at, n, written) != nil {
+	if at > 0 && unix.SyncFileRange(int(src.Fd()), at, n, written) != nil {
 		return false
 	}
 	return unix.IoctlFileCloneRange(int(dst.Fd()), &unix.FileCloneRange{
@@ -117,7 +125,7 @@ func copyStep(dst, src *os.File, at, n, size int64, kernel bool) error {
 	}
 	to := io.Writer(dst)
 	if !kernel {
-		to = struct{ io.Writer }{dst}
+		to = struct{ io.Writer }{dst} // which the kernel is not asked to copy to
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
@@ -126,11 +134,8 @@ func copyStep(dst, src *os.File, at, n, size int64, kernel bool) error {
 		return fmt.Errorf("copy: %w", explain(err, dst))
 	}
 	if done < n {
-		return ended(at+done, size)
+		return &differs{fmt.Sprintf("it ended after %d bytes; %d are listed", at+done, size)}
 	}
-	// The disk starts on it while the rest is copied and hashed; the barrier
-	// is what makes it durable, so an error is left for that.
-	_ = unix.SyncFileRange(int(dst.Fd()), at, n, unix.SYNC_FILE_RANGE_WRITE)
 	return nil
 }
 
