@@ -161,6 +161,10 @@ func (a *attempt) persistDraft(ctx context.Context, event *messages.PersisterEve
 			err = draft.Publish(ctx, publication)
 		}
 	}
+	var differs *Differs
+	if errors.As(err, &differs) {
+		err = &unusable{fmt.Sprintf("%d files are not as the worker listed them", len(differs.Problems)), differs.Error()}
+	}
 	var bad *unusable
 	var blocked *Blocked
 	switch {

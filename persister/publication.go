@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 
 	"sluice/messages"
 )
@@ -63,12 +62,8 @@ func (a *attempt) copy(ctx context.Context, draft Draft, matched []Matched) ([]O
 		files[i] = m.File
 		outputs[i] = Output{Path: m.Path, Tier: m.Tier, Size: m.Size, Digest: m.Digest, Time: m.Time}
 	}
-	problems, err := draft.Copy(ctx, files)
-	if err != nil {
+	if err := draft.Copy(ctx, files); err != nil {
 		return nil, err
-	}
-	if len(problems) > 0 {
-		return nil, &unusable{fmt.Sprintf("%d files are not as the worker listed them", len(problems)), describe(problems)}
 	}
 	for i := range outputs {
 		if outputs[i].Tier != messages.ModeratelySensitive {
@@ -77,6 +72,7 @@ func (a *attempt) copy(ctx context.Context, draft Draft, matched []Matched) ([]O
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		var err error
 		if outputs[i].Finding, err = a.inspect(draft, i, matched[i]); err != nil {
 			return nil, err
 		}
@@ -94,19 +90,6 @@ func (a *attempt) inspect(draft Draft, i int, m Matched) (Finding, error) {
 		return Finding{}, fmt.Errorf("check %s: %w", m.Path, err)
 	}
 	return finding, nil
-}
-
-// describe names the first problems of many.
-func describe(problems []messages.FileProblem) string {
-	const shown = 5
-	var list []string
-	for _, p := range problems[:min(len(problems), shown)] {
-		list = append(list, messages.Quote(string(p.Path))+": "+p.Reason)
-	}
-	if len(problems) > shown {
-		list = append(list, fmt.Sprintf("and %d more", len(problems)-shown))
-	}
-	return "files are not as the worker listed them: " + strings.Join(list, "; ")
 }
 
 // publication puts together what Publish needs.

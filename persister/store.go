@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"sluice/messages"
@@ -58,14 +59,16 @@ type Draft interface {
 	// StagedLog, StagedListing or StagedContainer. The error wraps
 	// fs.ErrNotExist if it is missing, or anything but a regular file.
 	Open(name string) (io.ReadCloser, error)
-	// Copy copies files out of staging and verifies each against its listing.
-	// Problems say which are missing or not as listed; an error is ours.
-	Copy(ctx context.Context, files []messages.File) (problems []messages.FileProblem, err error)
-	// Copied opens what Copy copied, by its place in files.
+	// Copy copies files out of staging and verifies each against its listing. It
+	// wraps Differs if one is not as listed. Large files may still be on their
+	// way when it returns, until ctx ends: Publish waits for them.
+	Copy(ctx context.Context, files []messages.File) error
+	// Copied opens what Copy copied, by its place in files. For a large file it
+	// waits, and wraps Differs as Copy does.
 	Copied(i int) (io.ReadCloser, error)
-	// Publish makes the change durable, calls its Commit, and makes it visible.
-	// It wraps ErrLost if Commit does, and Blocked if a file cannot lie where
-	// it should; then nothing has changed.
+	// Publish makes the change durable, calls its Commit once all is verified,
+	// and makes it visible. It wraps Differs as Copy does, ErrLost if Commit does,
+	// and Blocked if a file cannot lie where it should; then nothing has changed.
 	Publish(ctx context.Context, p *Publication) error
 	// Keep stores the attempt's record alone.
 	Keep(ctx context.Context, r *Record) error
@@ -78,6 +81,23 @@ const (
 	StagedListing   = "listing.jsonl"
 	StagedContainer = "container.json"
 )
+
+// A Differs is wrapped when files in staging are not as the worker listed them.
+type Differs struct {
+	Problems []messages.FileProblem // which, in the order of the listing, and how
+}
+
+func (d *Differs) Error() string {
+	const shown = 5
+	var list []string
+	for _, p := range d.Problems[:min(len(d.Problems), shown)] {
+		list = append(list, messages.Quote(string(p.Path))+": "+p.Reason)
+	}
+	if len(d.Problems) > shown {
+		list = append(list, fmt.Sprintf("and %d more", len(d.Problems)-shown))
+	}
+	return "files are not as the worker listed them: " + strings.Join(list, "; ")
+}
 
 // ErrLost is wrapped by a Commit that another attempt or a tombstone has won.
 var ErrLost = errors.New("another has the commit")

@@ -63,10 +63,8 @@ func (NoStore) Begin(context.Context, persister.Attempt) (persister.Draft, error
 
 type noDraft struct{}
 
-func (noDraft) Open(string) (io.ReadCloser, error) { return nil, fs.ErrNotExist }
-func (noDraft) Copy(context.Context, []messages.File) ([]messages.FileProblem, error) {
-	return nil, nil
-}
+func (noDraft) Open(string) (io.ReadCloser, error)                          { return nil, fs.ErrNotExist }
+func (noDraft) Copy(context.Context, []messages.File) error                 { return nil }
 func (noDraft) Copied(int) (io.ReadCloser, error)                           { return nil, fs.ErrNotExist }
 func (noDraft) Publish(ctx context.Context, p *persister.Publication) error { return p.Commit(ctx) }
 func (noDraft) Keep(context.Context, *persister.Record) error               { return nil }

@@ -57,8 +57,8 @@ var Points = []Point{
 	{"worker.before-resume", "worker.Worker.resume", "A restarted worker dies while it takes up what an earlier one left. Nothing is changed before the engine was asked: the next one begins as it did."},
 
 	{"persister.after-take", "persister.Persister.handle", "A files message is being handled, and was not acknowledged. It comes again."},
-	{"persister.between-copies", "persister/disk.draft.Copy", "Some files are copied. They have temporary names, and the next process drops them."},
-	{"persister.after-copy", "persister/disk.draft.Copy", "All files are copied and none is durable. They have temporary names, and the next process drops them."},
+	{"persister.between-copies", "persister/disk.draft.copyAll", "Some files are copied. They have temporary names, and the next process drops them."},
+	{"persister.after-copy", "persister/disk.draft.Copy", "All but large files are copied and none is durable. They have temporary names, and the next process drops them."},
 	{"persister.after-share", "persister/disk.draft.share", "The copies for the other tier are made, too. They have temporary names, and the next process drops them."},
 	{"persister.before-commit", "persister/disk.draft.publish", "Everything is durable, and the attempt has not won: it must not become visible. Without the commit the next process drops it."},
 	{"persister.after-commit", "persister/disk.draft.publish", "The attempt has won, and nothing is visible: a job would have succeeded without files. The plan lies beside the copies, and the next process carries it out."},

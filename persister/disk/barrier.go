@@ -17,11 +17,7 @@ const fewFiles = 32
 // barrier makes everything durable that the draft has written, or means to
 // move.
 func (d *draft) barrier() error {
-	dirs := []*os.File{d.dir}
-	if d.medium != nil {
-		dirs = append(dirs, d.medium)
-	}
-	count := 0
+	dirs, count := d.dirs(), 0
 	for _, dir := range dirs {
 		names, err := list(dir)
 		if err != nil {
@@ -30,7 +26,7 @@ func (d *draft) barrier() error {
 		count += len(names)
 	}
 	if count+len(d.files) > fewFiles {
-		return d.syncAll(dirs)
+		return d.syncAll()
 	}
 	for _, dir := range dirs {
 		if err := syncFolder(dir); err != nil {
@@ -43,9 +39,18 @@ func (d *draft) barrier() error {
 	return errors.Join(fsync(d.s.tmp), fsync(d.s.medium))
 }
 
+// dirs are the draft's folders.
+func (d *draft) dirs() []*os.File {
+	if d.medium == nil {
+		return []*os.File{d.dir}
+	}
+	return []*os.File{d.dir, d.medium}
+}
+
 // syncAll makes each file system durable once. Staged files that are to be
 // moved lie on that of the first folder.
-func (d *draft) syncAll(dirs []*os.File) error {
+func (d *draft) syncAll() error {
+	dirs := d.dirs()
 	for i, dir := range dirs {
 		if i > 0 && sameFileSystem(dirs[0], dir) == nil {
 			continue

@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -9,12 +8,10 @@ import (
 	"hash"
 	"io"
 	"os"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"sluice/messages"
@@ -24,57 +21,6 @@ import (
 // how much the disk is given to write while more is copied. It is a multiple of
 // every block size, so that the kernel can share blocks instead of copying them.
 const step = 32 << 20
-
-// Copy copies files out of staging, or with Rename leaves them there until the
-// journal moves them, and verifies each against its listing.
-func (d *draft) Copy(ctx context.Context, files []messages.File) ([]messages.FileProblem, error) {
-	d.files, d.staged = files, make([]bool, len(files))
-	reasons := make([]string, len(files))
-	// Largest first: the last one must not begin when all others are done.
-	order := make([]int, len(files))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(files[b].Size, files[a].Size) })
-	err := d.each(ctx, len(files), func(ctx context.Context, n int) error {
-		i := order[n]
-		err := d.copyOne(ctx, i)
-		d.s.fault("persister.between-copies")
-		var bad *differs
-		if errors.As(err, &bad) {
-			reasons[i] = bad.how
-			return nil
-		}
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("copy the files of %s: %w", d.at, err)
-	}
-	var problems []messages.FileProblem
-	for i, reason := range reasons {
-		if reason != "" {
-			problems = append(problems, messages.FileProblem{Path: files[i].Path, Reason: reason})
-		}
-	}
-	d.s.fault("persister.after-copy")
-	return problems, nil
-}
-
-// each runs do for each number below n, a few at once, until one fails.
-func (d *draft) each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
-	group, inner := errgroup.WithContext(ctx)
-	group.SetLimit(d.s.cfg.Workers)
-	for i := range n {
-		if inner.Err() != nil {
-			break
-		}
-		group.Go(func() error { return do(inner, i) })
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	return ctx.Err()
-}
 
 // copyOne takes file i to its temporary name and verifies it.
 func (d *draft) copyOne(ctx context.Context, i int) error {

@@ -91,8 +91,9 @@ func firstFiles() map[string]string {
 	return map[string]string{"h.csv": "1", "m1.csv": "x\n1", "m2.csv": "x\n2", "m3.csv": "patient_id\n3", "c/d.csv": "d", "gone/1.txt": "g", "gone/2.txt": "g"}
 }
 
+// h.csv is large: it may still be on its way when the small ones are copied.
 func secondFiles() map[string]string {
-	return map[string]string{"h.csv": "11", "m1.csv": "x\n11", "m2.csv": "x\n22", "m3.csv": "x\n33", "m4.csv": "patient_id\n4", "c": "file", "n/1.txt": "n1", "n/2.txt": "n2"}
+	return map[string]string{"h.csv": strings.Repeat("11\n", 1<<19), "m1.csv": "x\n11", "m2.csv": "x\n22", "m3.csv": "x\n33", "m4.csv": "patient_id\n4", "c": "file", "n/1.txt": "n1", "n/2.txt": "n2"}
 }
 
 // child handles the second job's message in this process.

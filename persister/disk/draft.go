@@ -29,10 +29,12 @@ type draft struct {
 	base   *os.File // <staging>/<job>/<attempt>; nil if it is missing
 	from   *os.File // its folder files
 
-	files  []messages.File
-	staged []bool // the file is still in staging: the journal moves it
-	closed bool
-	kept   bool // the folders are the journal's now, or nobody knows yet whose
+	files   []messages.File
+	staged  []bool   // the file is still in staging: the journal moves it
+	reasons []string // why the file is not as listed; empty: it is
+	late    *late    // the copies of large files; nil before Copy
+	closed  bool
+	kept    bool // the folders are the journal's now, or nobody knows yet whose
 }
 
 // cfgOf is the configuration of the tier that a draft's folder is for.
@@ -122,18 +124,6 @@ func (d *draft) Open(name string) (io.ReadCloser, error) {
 	return f, nil
 }
 
-// Copied opens what Copy copied.
-func (d *draft) Copied(i int) (io.ReadCloser, error) { return d.copied(i) }
-
-func (d *draft) copied(i int) (*os.File, error) {
-	dir, name := d.dir, highName(i)
-	if d.staged[i] {
-		dir, name = d.from, string(d.files[i].Path)
-	}
-	f, _, err := openRegular(dir, name)
-	return f, err
-}
-
 // Close gives the attempt up. Its temporary files are removed, unless they are
 // the journal's.
 func (d *draft) Close() error {
@@ -141,6 +131,7 @@ func (d *draft) Close() error {
 		return nil
 	}
 	d.closed = true
+	d.late.end()
 	var errs []error
 	for _, f := range []*os.File{d.base, d.from, d.dir, d.medium} {
 		if f != nil {

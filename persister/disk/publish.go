@@ -44,6 +44,12 @@ func (d *draft) Publish(ctx context.Context, p *persister.Publication) error {
 			return fmt.Errorf("copy the moderately sensitive files of %s: %w", d.at, err)
 		}
 	}
+	if err := d.flush(); err != nil {
+		return err
+	}
+	if err := d.verified(); err != nil {
+		return err
+	}
 	lock, err := d.s.lockWorkspace(d.at.Workspace)
 	if err != nil {
 		return err
