@@ -26,10 +26,11 @@ type box struct {
 	attempt worker.Attempt
 
 	// Of a container that was started in advance.
-	dir   string
-	taken *taken
-	slot  *slot         // nil in a later process than the one that started it
-	one   chan struct{} // held while its first process is watched
+	dir     string
+	taken   *taken
+	slot    *slot         // nil in a later process than the one that started it
+	one     chan struct{} // held while its first process is watched
+	unnamed func()        // leaves it without its attempt's name, if it has not got that; nil if it needs none
 
 	mu     sync.Mutex
 	exit   *worker.Exit                  // once it is known
@@ -41,10 +42,17 @@ type box struct {
 }
 
 // Start gives an attempt a container that waits for one like it, or creates and
-// starts one.
+// starts one. An attempt never has two: one that waits is used only where nothing
+// was tried before, and while it may be there no other is made.
 func (r *Runtime) Start(ctx context.Context, spec worker.Spec) (worker.Container, error) {
-	if box := r.startParked(ctx, spec); box != nil {
-		return box, nil
+	before, handed := r.begin(spec.Attempt)
+	if handed {
+		return nil, errors.New("an earlier container of the attempt may still run")
+	}
+	if !before {
+		if box, err := r.startParked(spec); box != nil || err != nil {
+			return box, err
+		}
 	}
 	return r.startFresh(ctx, spec)
 }
@@ -144,7 +152,7 @@ func (r *Runtime) removeStale(ctx context.Context, a worker.Attempt) error {
 	if found.Config.Labels[labelWorker] != r.cfg.Worker || found.Config.Labels[labelInstance] != r.id || found.State.Running {
 		return fmt.Errorf("container %s exists and runs, or is not ours", r.name(a))
 	}
-	return (&box{r: r, id: found.ID, attempt: a}).Remove(ctx)
+	return r.remove(ctx, found.ID)
 }
 
 // Find returns this worker's containers, running or not. Those that an earlier
@@ -327,7 +335,15 @@ func (b *box) Remove(ctx context.Context) error {
 	if b.taken != nil {
 		return b.removeParked(ctx)
 	}
-	return b.r.remove(ctx, b.id)
+	return b.remove(ctx)
+}
+
+func (b *box) remove(ctx context.Context) error {
+	if err := b.r.remove(ctx, b.id); err != nil {
+		return err
+	}
+	b.r.gone(b.attempt)
+	return nil
 }
 
 func (r *Runtime) remove(ctx context.Context, id string) error {

@@ -54,9 +54,14 @@ type Runtime struct {
 
 	parking *parking // nil where nothing is started in advance
 
+	life context.Context // until Close
+	end  context.CancelFunc
+	all  sync.WaitGroup // what goes on in the background for containers that run
+
 	mu     sync.Mutex
-	ncpu   float64               // of the engine's machine; 0 until it was asked
-	images map[string]imageFacts // by digest
+	ncpu   float64                 // of the engine's machine; 0 until it was asked
+	images map[string]imageFacts   // by digest
+	begun  map[worker.Attempt]bool // that may have a container; true: that was handed to one which waited
 }
 
 // An imageFacts is what an image says that does not change: its digest stands
@@ -92,7 +97,8 @@ func New(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the Docker Engine: %w", err)
 	}
-	r := &Runtime{cfg: cfg, cli: cli, images: map[string]imageFacts{}}
+	r := &Runtime{cfg: cfg, cli: cli, images: map[string]imageFacts{}, begun: map[worker.Attempt]bool{}}
+	r.life, r.end = context.WithCancel(context.Background())
 	if cfg.Dir != "" {
 		// A container without a network gets no /etc/hosts from the engine.
 		r.hosts = filepath.Join(cfg.Dir, "hosts")
@@ -132,6 +138,8 @@ func (r *Runtime) Drain() {
 
 // Close drains and frees the connections.
 func (r *Runtime) Close() error {
+	r.end()
+	r.all.Wait()
 	var err error
 	if r.parking != nil {
 		err = r.parking.close()

@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"github.com/docker/docker/client"
@@ -50,7 +51,8 @@ func (r *Runtime) Park(spec worker.Spec) error {
 func (r *Runtime) Settle() { r.parking.all.Wait() }
 
 // Die lets go of all, as the kernel does for a process that is killed. With a
-// spec, that happens while one container is handed over: it has its name.
+// spec, that happens while one container is handed over: what it becomes is
+// written down, and no more.
 func (r *Runtime) Die(spec *worker.Spec) error {
 	p := r.parking
 	p.mu.Lock()
@@ -61,7 +63,7 @@ func (r *Runtime) Die(spec *worker.Spec) error {
 		s.expiry.Stop()
 		for _, slot := range s.idle {
 			if spec != nil {
-				err = slot.prepare(context.Background(), &taken{Attempt: spec.Attempt})
+				err = slot.prepare(&taken{Attempt: spec.Attempt})
 				spec = nil
 			}
 			slot.release()
@@ -82,6 +84,30 @@ func (r *Runtime) Idle() (n int) {
 
 // Parked reports whether a container was started in advance.
 func Parked(c worker.Container) bool { return c.(*box).taken != nil }
+
+// NameAfter is when a container gets its attempt's name.
+const NameAfter = nameAfter
+
+// ID is a container's.
+func ID(c worker.Container) string { return c.(*box).id }
+
+// Clog breaks the way to the next container of each class that waits: a command
+// is handed over to it and does not come through.
+func (r *Runtime) Clog() error {
+	r.parking.mu.Lock()
+	defer r.parking.mu.Unlock()
+	for _, s := range r.parking.stocks {
+		in, out, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		_ = in.Close()
+		next := s.idle[0]
+		next.outs = append(next.outs, next.feed) // it waits for as long as that is open
+		next.feed = out
+	}
+	return nil
+}
 
 // Refill makes up now for what was taken.
 func (r *Runtime) Refill(spec worker.Spec) {

@@ -1,7 +1,6 @@
 package docker
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,16 +30,17 @@ type taken struct {
 	Mark      string         `json:"mark"`
 }
 
-// become makes a waiting container the attempt's. Only the last step starts
-// anything of the action; before it the container can be thrown away.
-func (s *slot) become(ctx context.Context, spec worker.Spec, facts imageFacts) (*box, error) {
+// become makes a waiting container the attempt's. Only the last step, the
+// handing over, can start anything of the action; before it the container can be
+// thrown away, whether or not the engine hears of that.
+func (s *slot) become(spec worker.Spec, facts imageFacts) (*box, error) {
 	args, env := facts.command(spec, s.record.Config.Hostname)
 	command, err := waiter.Command{Dir: "/workspace", Args: args, Env: env}.Encode()
 	if err != nil {
 		return nil, err
 	}
 	t := &taken{Attempt: spec.Attempt, Workspace: spec.Workspace, Action: spec.Action, Args: args, Env: redact(env), At: time.Now().UTC(), Mark: newMark()}
-	if err := s.prepare(ctx, t); err != nil {
+	if err := s.prepare(t); err != nil {
 		return nil, err
 	}
 	if err := inject(s.ns, spec.Dir); err != nil {
@@ -49,31 +49,33 @@ func (s *slot) become(ctx context.Context, spec worker.Spec, facts imageFacts) (
 	if err := s.feed.SetWriteDeadline(time.Now().Add(s.r.cfg.Timeout)); err != nil {
 		return nil, fmt.Errorf("hand a command to a container: %w", err)
 	}
+	s.r.hand(spec.Attempt, true) // from here on it may have begun
 	if _, err := s.feed.Write(command); err != nil {
 		return nil, fmt.Errorf("hand a command to a container: %w", err)
 	}
-	// From here on it may have begun. A FIFO that is gone says so to a later
-	// process; one that is still there, that nothing was run, or nobody knows.
+	// A FIFO that is gone says so to a later process; one that is still there, that
+	// nothing was run, or nobody knows.
 	_ = os.Remove(filepath.Join(s.dir, waitDir, filepath.Base(fifoArg)))
 	_ = s.feed.Close()
 	_ = s.ns.Close() // it would keep the container's /tmp, and the memory that it takes
-	return &box{r: s.r, id: s.id, attempt: spec.Attempt, dir: s.dir, taken: t, slot: s, one: make(chan struct{}, 1)}, nil
+	b := &box{r: s.r, id: s.id, attempt: spec.Attempt, dir: s.dir, taken: t, slot: s, one: make(chan struct{}, 1)}
+	b.nameLater()
+	return b, nil
 }
 
-// prepare writes down what the container becomes, and names it: the name makes
-// a second container of the attempt impossible.
-func (s *slot) prepare(ctx context.Context, t *taken) error {
+// prepare writes down what the container becomes: all of it or nothing, as a
+// later process believes it without more once the FIFO is gone.
+func (s *slot) prepare(t *taken) error {
 	data, err := json.Marshal(t)
+	path := filepath.Join(s.dir, "taken.json")
 	if err == nil {
-		err = os.WriteFile(filepath.Join(s.dir, "taken.json"), data, 0o600)
+		err = os.WriteFile(path+".new", data, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(path+".new", path)
 	}
 	if err != nil {
 		return fmt.Errorf("write down what a container becomes: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.r.cfg.Timeout)
-	defer cancel()
-	if err := s.r.cli.ContainerRename(ctx, s.id, s.r.name(t.Attempt)); err != nil {
-		return fmt.Errorf("name container: %w", err)
 	}
 	return nil
 }

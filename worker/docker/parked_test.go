@@ -88,7 +88,7 @@ func (y yard) run(t *testing.T, start func(context.Context, worker.Spec) (worker
 }
 
 // left lists what the engine has of this worker's folder.
-func (y yard) left(t *testing.T) (names []string) {
+func (y yard) left(t *testing.T) (ids []string) {
 	t.Helper()
 	id, err := os.ReadFile(filepath.Join(y.dir, "instance"))
 	if err != nil {
@@ -99,9 +99,9 @@ func (y yard) left(t *testing.T) (names []string) {
 		t.Fatal(err)
 	}
 	for _, c := range list {
-		names = append(names, c.Names...)
+		ids = append(ids, c.ID)
 	}
-	return names
+	return ids
 }
 
 // look prints what a program can find out about where it runs.
@@ -186,11 +186,11 @@ func TestParkedRecord(t *testing.T) {
 	if err := json.Unmarshal(record, &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.State.Running || got.State.ExitCode != 3 || got.State.StartedAt != exit.Started.Format(time.RFC3339Nano) || got.HostConfig.Memory != spec.Limits.Memory ||
+	if got.Name != "/sluice-"+string(spec.Attempt.Job)+"-1-"+got.Config.Labels["sluice.instance"] || got.State.Running || got.State.ExitCode != 3 || got.State.StartedAt != exit.Started.Format(time.RFC3339Nano) || got.HostConfig.Memory != spec.Limits.Memory ||
 		got.Config.Labels["sluice.job"] != string(spec.Attempt.Job) || !slices.Equal(got.Config.Cmd, spec.Args) || !slices.Contains(got.Config.Env, "DATABASE_URL=xxxx-REDACTED-xxxx") {
 		t.Errorf("record = %s, %+v", record, exit)
 	}
-	_, engine, err := y.cli.ContainerInspectWithRaw(t.Context(), "sluice-"+string(spec.Attempt.Job)+"-1-"+got.Config.Labels["sluice.instance"], false)
+	_, engine, err := y.cli.ContainerInspectWithRaw(t.Context(), got.ID, false)
 	if err != nil || bytes.Contains(engine, []byte("hunter2")) || bytes.Contains(record, []byte("hunter2")) {
 		t.Errorf("the engine's record: %v, %s", err, engine)
 	}
@@ -296,17 +296,17 @@ func TestParkedDies(t *testing.T) {
 	if err := y.Die(&spec); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range y.left(t) {
-		if strings.Contains(name, string(runs.Attempt.Job)) {
+	for _, id := range y.left(t) {
+		if id == docker.ID(box) {
 			continue
 		}
-		over, failed := y.cli.ContainerWait(t.Context(), name, container.WaitConditionNotRunning)
+		over, failed := y.cli.ContainerWait(t.Context(), id, container.WaitConditionNotRunning)
 		select {
 		case <-over:
 		case err := <-failed:
 			t.Fatal(err)
 		case <-time.After(3 * time.Minute):
-			t.Fatalf("container %s did not end with its worker", name)
+			t.Fatalf("container %s did not end with its worker", id)
 		}
 	}
 	found, err := next.Find(t.Context())
@@ -344,8 +344,8 @@ func TestParkedFails(t *testing.T) {
 	if err := y.Park(spec); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range y.left(t) {
-		if err := y.cli.ContainerKill(t.Context(), name, "KILL"); err != nil {
+	for _, id := range y.left(t) {
+		if err := y.cli.ContainerKill(t.Context(), id, "KILL"); err != nil {
 			t.Fatal(err)
 		}
 	}

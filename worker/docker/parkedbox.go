@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,29 +17,36 @@ import (
 	"sluice/worker"
 )
 
-// startParked hands an attempt to a container that waits, if there is one. What
-// goes wrong with that costs the container that waits, never the attempt.
-func (r *Runtime) startParked(ctx context.Context, spec worker.Spec) *box {
+// startParked hands an attempt to a container that waits, if there is one; else
+// it returns nil. What goes wrong with that costs the container that waits, and
+// the attempt only if that may run its command and cannot be removed.
+func (r *Runtime) startParked(spec worker.Spec) (worker.Container, error) {
 	if r.parking == nil {
-		return nil
+		return nil, nil
 	}
 	c, facts, ok := r.classOf(spec)
 	if !ok || len(spec.Args)+len(facts.entrypoint)+len(facts.cmd) == 0 {
-		return nil
+		return nil, nil
 	}
 	s := r.parking.take(c)
 	r.parking.refillLater(c)
 	if s == nil {
-		return nil
+		return nil, nil
 	}
-	b, err := s.become(ctx, spec, facts)
+	b, err := s.become(spec, facts)
 	if err == nil {
-		return b
+		return b, nil
+	}
+	lost := s.destroy()
+	if lost == nil {
+		r.hand(spec.Attempt, false)
+	}
+	err = errors.Join(err, lost)
+	if _, handed := r.begin(spec.Attempt); handed {
+		return nil, fmt.Errorf("a container may have been handed the action and could not be removed: %w", err)
 	}
 	r.cfg.Log.Warn().Err(err).Str("job", string(spec.Attempt.Job)).Msg("a container that waits could not be used; one is made")
-	// First of all: it may have the name that the new one needs.
-	r.parking.discard(s)
-	return nil
+	return nil, nil
 }
 
 // refillLater makes up for what was taken: not now, as the action that it was
@@ -145,7 +153,10 @@ func (b *box) removeParked(ctx context.Context) error {
 		}
 		cancel()
 	}
-	if err := b.r.remove(ctx, b.id); err != nil {
+	if b.unnamed != nil {
+		b.unnamed()
+	}
+	if err := b.remove(ctx); err != nil {
 		return err
 	}
 	if b.slot != nil {
@@ -160,15 +171,16 @@ func (b *box) removeParked(ctx context.Context) error {
 	return nil
 }
 
-// adopt returns what an earlier process's container became, or nil if it became
-// nothing.
+// adopt returns what a container that was started in advance became, or nil if
+// it became nothing. Its name decides nothing; one of another process that runs
+// without its attempt's is given it.
 func (r *Runtime) adopt(c container.Summary) *box {
 	dir, ok := r.slotDir(c.Labels[labelParked])
 	if !ok {
 		return nil
 	}
 	t := &taken{}
-	if readJSON(filepath.Join(dir, "taken.json"), t) != nil || len(c.Names) == 0 || c.Names[0] != "/"+r.name(t.Attempt) {
+	if readJSON(filepath.Join(dir, "taken.json"), t) != nil || t.Attempt.Job.Check() != nil {
 		return nil
 	}
 	if _, err := os.Lstat(filepath.Join(dir, waitDir, filepath.Base(fifoArg))); !errors.Is(err, os.ErrNotExist) {
@@ -178,6 +190,10 @@ func (r *Runtime) adopt(c container.Summary) *box {
 	exit := &worker.Exit{}
 	if readJSON(filepath.Join(dir, "exit.json"), exit) == nil {
 		b.exit = exit // whether or not the engine has taken note
+	}
+	ours := r.parking != nil && filepath.Dir(dir) == r.parking.dir
+	if !ours && c.State == container.StateRunning && !slices.Contains(c.Names, "/"+r.name(t.Attempt)) {
+		b.nameLater()
 	}
 	return b
 }

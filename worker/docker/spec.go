@@ -27,8 +27,9 @@ const (
 	labelParked    = "sluice.parked" // of one that was started in advance: which process's, and its folder
 )
 
-// name is the container's: it makes a second one of an attempt impossible.
-// Another fleet on this engine may have a job of the same id.
+// name is the container's: it makes a second one of an attempt impossible, but
+// for one that was started in advance, which gets it late. Another fleet on this
+// engine may have a job of the same id.
 func (r *Runtime) name(a worker.Attempt) string {
 	name := fmt.Sprintf("sluice-%s-%d", a.Job, a.Number)
 	if r.id != "" {
