@@ -169,12 +169,15 @@ func TestParkedAdopted(t *testing.T) {
 		t.Errorf("it was named %q, want %q", got, name)
 	}
 	letGo(t, spec)
-	for _, c := range []worker.Container{box, found[0]} {
+	both := []worker.Container{box, found[0]}
+	for _, c := range both {
 		if exit, err := c.Wait(t.Context()); err != nil || exit.Code != 0 {
 			t.Errorf("Wait = %+v, %v", exit, err)
 		}
 	}
-	if err := found[0].Remove(t.Context()); err != nil {
-		t.Error(err)
+	for _, c := range both {
+		if err := c.Remove(t.Context()); err != nil {
+			t.Error(err)
+		}
 	}
 }
