@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -52,6 +53,10 @@ func (b *box) nameLater() {
 	})
 }
 
+// maxBegun bounds what is remembered of attempts whose containers could not be
+// made, as nobody removes those.
+const maxBegun = 4096
+
 // begin notes that an attempt is about to have a container. As one that was
 // started in advance has no name at first, by which the engine would refuse a
 // second, this process remembers: whether it began the attempt before, and does
@@ -61,6 +66,10 @@ func (r *Runtime) begin(a worker.Attempt) (before, handed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	handed, before = r.begun[a]
+	if len(r.begun) >= maxBegun {
+		// Of the others the engine knows the names.
+		maps.DeleteFunc(r.begun, func(_ worker.Attempt, handed bool) bool { return !handed })
+	}
 	r.begun[a] = handed
 	return before, handed
 }
