@@ -44,7 +44,7 @@ type Config struct {
 // processes and time.
 func DefaultConfig() Config {
 	return Config{
-		Pools: map[string]float64{"default": 2}, LeaseTTL: time.Minute, StopGrace: 10 * time.Second, StageWait: 100 * time.Millisecond,
+		Pools: map[string]float64{"default": 2}, LeaseTTL: time.Minute, StopGrace: 10 * time.Second, StageWait: time.Second,
 		Limits:   messages.Limits{CPUs: 2, Memory: 4 << 30, Processes: 1024, Disk: 100 << 30, Time: 7 * 24 * time.Hour},
 		LogBytes: 32 << 20, MinFree: 1 << 30, UID: 10000, GID: 10000,
 	}

@@ -164,7 +164,7 @@ type workerFlags struct {
 	TimeLimit   time.Duration `help:"Time that an action may take." default:"168h" env:"SLUICE_TIME_LIMIT" group:"Worker"`
 	StopGrace   time.Duration `help:"Time between SIGTERM and SIGKILL." default:"10s" env:"SLUICE_STOP_GRACE" group:"Worker"`
 	Drain       time.Duration `help:"Time to wait for running actions when told to stop, before leaving them to the next worker; 0 for no end." default:"0" env:"SLUICE_DRAIN" group:"Worker"`
-	StageWait   time.Duration `help:"A stage of an action, such as preparing, that is over within this time is not told; 0 to tell each." default:"100ms" env:"SLUICE_STAGE_WAIT" group:"Worker"`
+	StageWait   time.Duration `help:"A stage of an action, such as preparing, that is over within this time is not told; 0 to tell each." default:"1s" env:"SLUICE_STAGE_WAIT" group:"Worker"`
 	MinFree     byteSize      `help:"Free space in staging below which nothing is taken." default:"1G" env:"SLUICE_MIN_FREE" group:"Worker"`
 	KeepFailed  time.Duration `help:"How long to keep in staging what an attempt left that a fault of ours ended, for people to look at; 0 for not at all. It goes first when space is short." default:"0" env:"SLUICE_KEEP_FAILED" group:"Worker"`
 	KeepInputs  byteSize      `help:"Bytes of inputs to keep in staging for other actions that need the same; 0 for none." default:"8G" env:"SLUICE_KEEP_INPUTS" group:"Worker"`

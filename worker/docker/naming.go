@@ -15,7 +15,7 @@ import (
 // disk, for some two milliseconds of processor time: a short job does without.
 // The bound is that of a stage that is told (SLUICE_STAGE_WAIT): who is told that
 // an action runs finds its container by its name.
-const nameAfter = 100 * time.Millisecond
+const nameAfter = time.Second
 
 // nameLatest bounds the naming: the container's removal waits for it.
 const nameLatest = 10 * time.Second
