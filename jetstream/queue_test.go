@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -535,6 +536,9 @@ func TestSome(t *testing.T) {
 	}
 	for i := range 10 {
 		publish(t, f.Conn, files(i))
+	}
+	for f.consumer(t, jetstream.Files, jetstream.PersisterConsumer("test")).NumPending < 10 {
+		runtime.Gosched() // a consumer hears of what its stream has stored a little later
 	}
 	first := next(t, q)
 	if first.Behind != 9 {
