@@ -88,39 +88,26 @@ func (r *Runtime) create(ctx context.Context, spec worker.Spec) (string, error) 
 	return made.ID, err
 }
 
-// start registers the wait for the container's exit, and only then starts it.
+// start registers the wait for the container's exit, which outlives this call,
+// and only then starts it.
 func (b *box) start(ctx context.Context) error {
-	if err := b.register(ctx, container.WaitConditionNextExit); err != nil {
-		return err
+	waiting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	b.cancel = cancel
+	late := time.AfterFunc(b.r.cfg.Timeout, cancel) // until the engine has taken it
+	b.next, b.fail = b.r.cli.ContainerWait(waiting, b.id, container.WaitConditionNextExit)
+	if !late.Stop() {
+		return errors.New("the engine did not take the wait for the container's end")
+	}
+	select {
+	case err := <-b.fail:
+		b.next, b.fail = nil, nil
+		return fmt.Errorf("register the wait for the container's end: %w", err)
+	default:
 	}
 	fault.At("worker.between-create-and-start")
 	ctx, done := context.WithTimeout(ctx, b.r.cfg.Timeout)
 	defer done()
 	return b.r.cli.ContainerStart(ctx, b.id, container.StartOptions{})
-}
-
-// register registers a wait for the container's end, which outlives this call.
-// Without an error the engine has taken it.
-func (b *box) register(ctx context.Context, end container.WaitCondition) error {
-	waiting, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer context.AfterFunc(ctx, cancel)()
-	late := time.AfterFunc(b.r.cfg.Timeout, cancel) // until the engine has taken it
-	next, fail := b.r.cli.ContainerWait(waiting, b.id, end)
-	if !late.Stop() {
-		cancel()
-		discard(next, fail)
-		return errors.New("the engine did not take the wait for the container's end")
-	}
-	select {
-	case err := <-fail:
-		cancel()
-		return fmt.Errorf("register the wait for the container's end: %w", err)
-	default:
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.next, b.fail, b.cancel = next, fail, cancel
-	return nil
 }
 
 // forget ends what was registered, and takes its answer if there is one: the
@@ -344,6 +331,7 @@ func (b *box) Stop(ctx context.Context, grace time.Duration) error {
 
 // Remove deletes the container, running or not.
 func (b *box) Remove(ctx context.Context) error {
+	b.forget()
 	if b.taken != nil {
 		return b.removeParked(ctx)
 	}
@@ -351,7 +339,6 @@ func (b *box) Remove(ctx context.Context) error {
 }
 
 func (b *box) remove(ctx context.Context) error {
-	b.forget()
 	if err := b.r.remove(ctx, b.id); err != nil {
 		return err
 	}

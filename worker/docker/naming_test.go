@@ -169,15 +169,12 @@ func TestParkedAdopted(t *testing.T) {
 		t.Errorf("it was named %q, want %q", got, name)
 	}
 	letGo(t, spec)
-	both := []worker.Container{box, found[0]}
-	for _, c := range both {
+	for _, c := range []worker.Container{box, found[0]} {
 		if exit, err := c.Wait(t.Context()); err != nil || exit.Code != 0 {
 			t.Errorf("Wait = %+v, %v", exit, err)
 		}
 	}
-	for _, c := range both {
-		if err := c.Remove(t.Context()); err != nil {
-			t.Error(err)
-		}
+	if err := found[0].Remove(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -324,10 +324,8 @@ func TestParkedDies(t *testing.T) {
 	if own, err := box.Wait(t.Context()); err != nil || own.Code != 4 {
 		t.Errorf("Wait of a process that lost its hold = %+v, %v", own, err)
 	}
-	for _, c := range []worker.Container{found[0], box} {
-		if err := c.Remove(t.Context()); err != nil {
-			t.Error(err)
-		}
+	if err := found[0].Remove(t.Context()); err != nil {
+		t.Error(err)
 	}
 	if found, err := next.Find(t.Context()); err != nil || len(found)+len(y.left(t)) != 0 {
 		t.Errorf("Find at the end = %v, %v, %v", found, err, y.left(t))

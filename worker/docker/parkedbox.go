@@ -85,16 +85,24 @@ func (b *box) waitParked(ctx context.Context) (*worker.Exit, error) {
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case err != nil || !seen.known || b.register(ctx, container.WaitConditionNotRunning) != nil:
+	case err != nil || !seen.known || !b.r.answers(ctx):
 		return nil, nil
 	}
-	// The engine has taken the wait, on which the removal waits. One that stops
-	// closes its door before it ends its containers: so the end was not its work.
 	b.keepExit(seen.exit)
 	b.mu.Lock()
 	b.exit = &seen.exit
 	b.mu.Unlock()
 	return &seen.exit, nil
+}
+
+// answers reports whether the engine can be reached. One that stops closes its
+// door before it ends its containers: while it answers, an end was not its
+// work.
+func (r *Runtime) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	_, err := r.cli.Ping(ctx)
+	return err == nil
 }
 
 // recordedParked is the record of a container that was started in advance, with
@@ -138,7 +146,11 @@ func (b *box) removeParked(ctx context.Context) error {
 		// The engine is about to take note of the end: to kill it now would only
 		// take longer.
 		soon, cancel := context.WithTimeout(ctx, 5*time.Second)
-		_ = b.await(soon)
+		over, failed := b.r.cli.ContainerWait(soon, b.id, container.WaitConditionNotRunning)
+		select {
+		case <-over:
+		case <-failed:
+		}
 		cancel()
 	}
 	if b.unnamed != nil {
