@@ -26,13 +26,14 @@ type box struct {
 	attempt worker.Attempt
 
 	// Of a container that was started in advance.
-	dir     string
-	taken   *taken
-	slot    *slot         // nil in a later process than the one that started it
-	one     chan struct{} // held while its first process is watched
-	unnamed func()        // leaves it without its attempt's name, if it has not got that; nil if it needs none
+	dir      string
+	taken    *taken
+	slot     *slot         // nil in a later process than the one that started it
+	one      chan struct{} // held while its first process is watched
+	nameless bool          // it is another process's, and has not got its attempt's name
 
 	mu     sync.Mutex
+	unname func(context.Context)         // ends its naming; nil if there was none
 	exit   *worker.Exit                  // once it is known
 	record *container.InspectResponse    // of a container that has ended
 	toll   toll                          // what is known without that record
@@ -50,21 +51,24 @@ func (r *Runtime) Start(ctx context.Context, spec worker.Spec) (worker.Container
 		return nil, errors.New("an earlier container of the attempt may still run")
 	}
 	if !before {
-		if box, err := r.startParked(spec); box != nil || err != nil {
-			return box, err
+		if box := r.startParked(spec); box != nil {
+			return box, nil
 		}
 	}
-	return r.startFresh(ctx, spec)
+	return r.startFresh(ctx, spec, before)
 }
 
 // startFresh creates and starts a container. One that an earlier try of this
 // very attempt made and did not start is replaced.
-func (r *Runtime) startFresh(ctx context.Context, spec worker.Spec) (worker.Container, error) {
+func (r *Runtime) startFresh(ctx context.Context, spec worker.Spec, before bool) (worker.Container, error) {
 	id, err := r.create(ctx, spec)
-	if errdefs.IsConflict(err) {
+	switch {
+	case errdefs.IsConflict(err):
 		if err = r.removeStale(ctx, spec.Attempt); err == nil {
 			id, err = r.create(ctx, spec)
 		}
+	case err != nil && !before:
+		r.gone(spec.Attempt) // or is made, and never started
 	}
 	if err != nil {
 		return nil, r.explainCreate(spec, err)

@@ -49,10 +49,10 @@ func (s *slot) become(spec worker.Spec, facts imageFacts) (*box, error) {
 	if err := s.feed.SetWriteDeadline(time.Now().Add(s.r.cfg.Timeout)); err != nil {
 		return nil, fmt.Errorf("hand a command to a container: %w", err)
 	}
-	s.r.hand(spec.Attempt, true) // from here on it may have begun
 	if _, err := s.feed.Write(command); err != nil {
-		return nil, fmt.Errorf("hand a command to a container: %w", err)
+		return nil, fmt.Errorf("hand a command to a container: %w", err) // a part of it is none: the program that waits ends
 	}
+	s.r.handed(spec.Attempt)
 	// A FIFO that is gone says so to a later process; one that is still there, that
 	// nothing was run, or nobody knows.
 	_ = os.Remove(filepath.Join(s.dir, waitDir, filepath.Base(fifoArg)))

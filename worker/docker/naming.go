@@ -2,7 +2,6 @@ package docker
 
 import (
 	"context"
-	"maps"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -13,8 +12,8 @@ import (
 // nameAfter is how long a container that was started in advance must run before
 // it gets its attempt's name. A new name has the engine write its records to the
 // disk, for some two milliseconds of processor time: a short job does without.
-// The bound is that of a stage that is told (SLUICE_STAGE_WAIT): who is told that
-// an action runs finds its container by its name.
+// The bound is what SLUICE_STAGE_WAIT is by default: who is told that an action
+// runs finds its container by its name.
 const nameAfter = time.Second
 
 // nameLatest bounds the naming: the container's removal waits for it.
@@ -26,10 +25,15 @@ const nameLatest = 10 * time.Second
 func (b *box) nameLater() {
 	ctx, cancel := context.WithCancel(b.r.life)
 	done := make(chan struct{})
-	b.unnamed = func() {
+	b.mu.Lock()
+	b.unname = func(ctx context.Context) {
 		cancel()
-		<-done
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
 	}
+	b.mu.Unlock()
 	b.r.all.Go(func() {
 		defer close(done)
 		defer cancel()
@@ -53,36 +57,27 @@ func (b *box) nameLater() {
 	})
 }
 
-// maxBegun bounds what is remembered of attempts whose containers could not be
-// made, as nobody removes those.
-const maxBegun = 4096
-
 // begin notes that an attempt is about to have a container. As one that was
 // started in advance has no name at first, by which the engine would refuse a
 // second, this process remembers: whether it began the attempt before, and does
-// not know the container to be gone; and whether that may have been handed the
-// attempt's command.
+// not know the container to be gone; and whether that was handed the attempt's
+// command.
 func (r *Runtime) begin(a worker.Attempt) (before, handed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	handed, before = r.begun[a]
-	if len(r.begun) >= maxBegun {
-		// Of the others the engine knows the names.
-		maps.DeleteFunc(r.begun, func(_ worker.Attempt, handed bool) bool { return !handed })
-	}
 	r.begun[a] = handed
 	return before, handed
 }
 
-// hand notes whether a container that waits may have been handed an attempt's
-// command.
-func (r *Runtime) hand(a worker.Attempt, handed bool) {
+// handed notes that a container that waited has an attempt's command.
+func (r *Runtime) handed(a worker.Attempt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.begun[a] = handed
+	r.begun[a] = true
 }
 
-// gone notes that an attempt's container was removed.
+// gone notes that an attempt has no container.
 func (r *Runtime) gone(a worker.Attempt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,6 +1,8 @@
 package docker_test
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -165,14 +167,22 @@ func TestParkedAdopted(t *testing.T) {
 	if err != nil || len(found) != 1 || found[0].Attempt() != spec.Attempt {
 		t.Fatalf("Find = %v, %v, want the attempt's", found, err)
 	}
+	over := make(chan error, 2)
+	for _, c := range []worker.Container{box, found[0]} {
+		go func() {
+			exit, err := c.Wait(t.Context())
+			if err == nil && exit.Code != 0 {
+				err = fmt.Errorf("exit %+v", exit)
+			}
+			over <- err
+		}()
+	}
 	if got := next(box); got != name {
 		t.Errorf("it was named %q, want %q", got, name)
 	}
 	letGo(t, spec)
-	for _, c := range []worker.Container{box, found[0]} {
-		if exit, err := c.Wait(t.Context()); err != nil || exit.Code != 0 {
-			t.Errorf("Wait = %+v, %v", exit, err)
-		}
+	if err := errors.Join(<-over, <-over); err != nil {
+		t.Error(err)
 	}
 	if err := found[0].Remove(t.Context()); err != nil {
 		t.Error(err)

@@ -17,36 +17,28 @@ import (
 	"sluice/worker"
 )
 
-// startParked hands an attempt to a container that waits, if there is one; else
-// it returns nil. What goes wrong with that costs the container that waits, and
-// the attempt only if that may run its command and cannot be removed.
-func (r *Runtime) startParked(spec worker.Spec) (worker.Container, error) {
+// startParked hands an attempt to a container that waits, if there is one. What
+// goes wrong with that costs the container that waits, never the attempt.
+func (r *Runtime) startParked(spec worker.Spec) *box {
 	if r.parking == nil {
-		return nil, nil
+		return nil
 	}
 	c, facts, ok := r.classOf(spec)
 	if !ok || len(spec.Args)+len(facts.entrypoint)+len(facts.cmd) == 0 {
-		return nil, nil
+		return nil
 	}
 	s := r.parking.take(c)
 	r.parking.refillLater(c)
 	if s == nil {
-		return nil, nil
+		return nil
 	}
 	b, err := s.become(spec, facts)
 	if err == nil {
-		return b, nil
-	}
-	lost := s.destroy()
-	if lost == nil {
-		r.hand(spec.Attempt, false)
-	}
-	err = errors.Join(err, lost)
-	if _, handed := r.begin(spec.Attempt); handed {
-		return nil, fmt.Errorf("a container may have been handed the action and could not be removed: %w", err)
+		return b
 	}
 	r.cfg.Log.Warn().Err(err).Str("job", string(spec.Attempt.Job)).Msg("a container that waits could not be used; one is made")
-	return nil, nil
+	r.parking.discard(s)
+	return nil
 }
 
 // refillLater makes up for what was taken: not now, as the action that it was
@@ -73,6 +65,10 @@ func (b *box) waitParked(ctx context.Context) (*worker.Exit, error) {
 		defer func() { <-b.one }()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
+	}
+	if b.nameless {
+		b.nameless = false
+		b.nameLater()
 	}
 	b.mu.Lock()
 	exit := b.exit
@@ -140,8 +136,11 @@ func (b *box) recordedParked(ctx context.Context, record *container.InspectRespo
 // for it.
 func (b *box) removeParked(ctx context.Context) error {
 	b.mu.Lock()
-	seen := b.exit != nil
+	seen, unname := b.exit != nil, b.unname
 	b.mu.Unlock()
+	if unname != nil {
+		unname(ctx)
+	}
 	if seen {
 		// The engine is about to take note of the end: to kill it now would only
 		// take longer.
@@ -152,9 +151,6 @@ func (b *box) removeParked(ctx context.Context) error {
 		case <-failed:
 		}
 		cancel()
-	}
-	if b.unnamed != nil {
-		b.unnamed()
 	}
 	if err := b.remove(ctx); err != nil {
 		return err
@@ -172,8 +168,7 @@ func (b *box) removeParked(ctx context.Context) error {
 }
 
 // adopt returns what a container that was started in advance became, or nil if
-// it became nothing. Its name decides nothing; one of another process that runs
-// without its attempt's is given it.
+// it became nothing. Its name decides nothing.
 func (r *Runtime) adopt(c container.Summary) *box {
 	dir, ok := r.slotDir(c.Labels[labelParked])
 	if !ok {
@@ -192,9 +187,7 @@ func (r *Runtime) adopt(c container.Summary) *box {
 		b.exit = exit // whether or not the engine has taken note
 	}
 	ours := r.parking != nil && filepath.Dir(dir) == r.parking.dir
-	if !ours && c.State == container.StateRunning && !slices.Contains(c.Names, "/"+r.name(t.Attempt)) {
-		b.nameLater()
-	}
+	b.nameless = !ours && c.State == container.StateRunning && !slices.Contains(c.Names, "/"+r.name(t.Attempt))
 	return b
 }
 
