@@ -57,10 +57,8 @@ func (d *draft) Copy(ctx context.Context, files []messages.File) error {
 		return fmt.Errorf("copy the files of %s: %w", d.at, err)
 	}
 	d.s.fault("persister.after-copy")
-	for _, i := range order[large:] {
-		if d.reasons[i] != "" {
-			return d.verified() // which says all that is wrong
-		}
+	if slices.ContainsFunc(order[large:], func(i int) bool { return d.reasons[i] != "" }) {
+		return d.verified() // which says all that is wrong
 	}
 	return nil
 }

@@ -67,12 +67,8 @@ func (s *slot) become(spec worker.Spec, facts imageFacts) (*box, error) {
 // later process believes it without more once the FIFO is gone.
 func (s *slot) prepare(t *taken) error {
 	data, err := json.Marshal(t)
-	path := filepath.Join(s.dir, "taken.json")
 	if err == nil {
-		err = os.WriteFile(path+".new", data, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
+		err = writeWhole(filepath.Join(s.dir, "taken.json"), data)
 	}
 	if err != nil {
 		return fmt.Errorf("write down what a container becomes: %w", err)

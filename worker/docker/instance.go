@@ -19,9 +19,8 @@ func instance(dir string) (string, error) {
 	id, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		id = []byte(randomHex(8))
-		err = errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(path+".new", id, 0o600))
-		if err == nil {
-			err = os.Rename(path+".new", path)
+		if err = os.MkdirAll(dir, 0o755); err == nil {
+			err = writeWhole(path, id)
 		}
 	}
 	if err != nil {
@@ -32,6 +31,14 @@ func instance(dir string) (string, error) {
 		return "", fmt.Errorf("%s does not hold the id of a worker's folder; remove it, and the containers that are left", path)
 	}
 	return name, nil
+}
+
+// writeWhole writes a file that others see whole or not at all.
+func writeWhole(path string, data []byte) error {
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }
 
 // randomHex returns so many random bytes, written as hexadecimal digits.

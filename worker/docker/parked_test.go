@@ -90,11 +90,7 @@ func (y yard) run(t *testing.T, start func(context.Context, worker.Spec) (worker
 // left lists what the engine has of this worker's folder.
 func (y yard) left(t *testing.T) (ids []string) {
 	t.Helper()
-	id, err := os.ReadFile(filepath.Join(y.dir, "instance"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	list, err := y.cli.ContainerList(t.Context(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "sluice.instance="+string(id)))})
+	list, err := y.cli.ContainerList(t.Context(), container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "sluice.instance="+y.instance(t)))})
 	if err != nil {
 		t.Fatal(err)
 	}
