@@ -18,6 +18,9 @@ func w4(ctx context.Context, b *Bench) error {
 	if err := f.run(ctx, f.study.Source, "w4-warm", "noop0"); err != nil {
 		return err
 	}
+	if err := b.settled(ctx); err != nil {
+		return err
+	}
 	for i := range n {
 		b.say("round %d of %d", i+1, n)
 		took, err := timed(func() error {
@@ -26,7 +29,7 @@ func w4(ctx context.Context, b *Bench) error {
 		if err != nil {
 			return err
 		}
-		if err := pause(ctx, settle); err != nil {
+		if err := b.settled(ctx); err != nil {
 			return err
 		}
 		var ten time.Duration
@@ -38,7 +41,7 @@ func w4(ctx context.Context, b *Bench) error {
 			ten += one
 		}
 		whole, single = append(whole, took), append(single, ten)
-		if err := pause(ctx, settle); err != nil {
+		if err := b.settled(ctx); err != nil {
 			return err
 		}
 	}

@@ -48,7 +48,7 @@ func w3(ctx context.Context, b *Bench) error {
 		if err != nil {
 			return err
 		}
-		if err := pause(ctx, settle); err != nil {
+		if err := b.settled(ctx); err != nil {
 			return err
 		}
 		b.say("round %d of %d, ours", i+1, n)
@@ -65,7 +65,7 @@ func w3(ctx context.Context, b *Bench) error {
 			return err
 		}
 		job, persist, bareJob, bareLoop = append(job, mine), append(persist, kept), append(bareJob, took), append(bareLoop, loop)
-		if err := pause(ctx, settle); err != nil {
+		if err := b.settled(ctx); err != nil {
 			return err
 		}
 	}

@@ -180,7 +180,7 @@ type workerFlags struct {
 // parkedFlags are of the services alone: a study's own run is over before a
 // container that was started in advance would pay.
 type parkedFlags struct {
-	Parked int `help:"Containers to start in advance for each kind of action that was asked for lately; 0 for none." default:"2" env:"SLUICE_PARKED" group:"Worker"`
+	Parked int `help:"Most containers to start in advance for each kind of action that was asked for lately: two, and more where actions had to wait for one. 0 for none." default:"16" env:"SLUICE_PARKED" group:"Worker"`
 }
 
 // config turns the flags into a worker's configuration.

@@ -61,6 +61,9 @@ func (r *Runtime) Start(ctx context.Context, spec worker.Spec) (worker.Container
 // startFresh creates and starts a container. One that an earlier try of this
 // very attempt made and did not start is replaced.
 func (r *Runtime) startFresh(ctx context.Context, spec worker.Spec, before bool) (worker.Container, error) {
+	if r.parking != nil {
+		defer r.parking.hurry()()
+	}
 	id, err := r.create(ctx, spec)
 	switch {
 	case errdefs.IsConflict(err):

@@ -35,7 +35,7 @@ type Config struct {
 	Timeout     time.Duration // of one call to the engine
 	PullTimeout time.Duration
 	TmpSize     int64  // bytes of /tmp, which counts as memory
-	Parked      int    // containers to start in advance for each kind that was asked for lately; 0 for none
+	Parked      int    // most containers to start in advance for each kind that was asked for lately; 0 for none
 	Dir         string // the worker's own: files that are mounted into each container, and the id that its containers carry
 	Log         zerolog.Logger
 }

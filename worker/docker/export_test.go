@@ -61,6 +61,7 @@ func (r *Runtime) Die(spec *worker.Spec) error {
 	var err error
 	for _, s := range p.stocks {
 		s.expiry.Stop()
+		s.plenty.Stop()
 		for _, slot := range s.idle {
 			if spec != nil {
 				err = slot.prepare(&taken{Attempt: spec.Attempt})
@@ -113,6 +114,16 @@ func (r *Runtime) Clog() error {
 func (r *Runtime) Refill(spec worker.Spec) {
 	if c, _, ok := r.classOf(spec); ok {
 		r.parking.refill(c)
+	}
+}
+
+// Hurry is what the start of a container does that an action waits for.
+func (r *Runtime) Hurry() (done func()) { return r.parking.hurry() }
+
+// Shrink is what becomes of a class when no action found none for long.
+func (r *Runtime) Shrink(spec worker.Spec) {
+	if c, _, ok := r.classOf(spec); ok {
+		r.parking.shrink(c)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
@@ -59,6 +60,21 @@ func (r *Runtime) runBare(ctx context.Context, id string) (code int64, err error
 	case err := <-fail:
 		return 0, err
 	}
+}
+
+// Containers names all that the engine has, whosever they are, and what each
+// does. Two answers are alike if nothing began or ended between them.
+func (r *Runtime) Containers(ctx context.Context) (string, error) {
+	list, err := r.cli.ContainerList(ctx, container.ListOptions{All: true})
+	if err != nil {
+		return "", fmt.Errorf("list containers: %w", err)
+	}
+	var all []string
+	for _, c := range list {
+		all = append(all, c.ID+" "+c.State)
+	}
+	slices.Sort(all)
+	return strings.Join(all, "\n"), nil
 }
 
 // Clear removes every container that carries the id of this worker's folder,

@@ -41,12 +41,6 @@ func (r *Runtime) startParked(spec worker.Spec) *box {
 	return nil
 }
 
-// refillLater makes up for what was taken: not now, as the action that it was
-// taken for needs the processors.
-func (p *parking) refillLater(c class) {
-	time.AfterFunc(refillLatest, func() { p.refill(c) })
-}
-
 // newMark returns a line that no action can have printed.
 func newMark() string { return "sluice-end-of-log-" + randomHex(16) + "\n" }
 
