@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -153,6 +154,9 @@ func (p *plane) record(ctx context.Context) ([]jetstream.Tapped, error) {
 	return writes, nil
 }
 
+// aftermath is how long what follows the last outcome is waited for.
+const aftermath = 500 * time.Millisecond
+
 // hear lists what anybody publishes while do runs and shortly after, but for
 // renewals that no job asks for.
 func (s *jobServer) hear(ctx context.Context, do func() error) ([]jetstream.Tapped, error) {
@@ -175,7 +179,7 @@ func (s *jobServer) hear(ctx context.Context, do func() error) ([]jetstream.Tapp
 	if err := do(); err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, settle); err != nil { // what follows the outcome
+	if err := pause(ctx, aftermath); err != nil {
 		return nil, err
 	}
 	stop()

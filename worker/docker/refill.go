@@ -1,8 +1,6 @@
 package docker
 
-import (
-	"time"
-)
+import "time"
 
 // When containers are made that nobody waits for.
 const (
@@ -38,7 +36,8 @@ func (p *parking) add(c class, s *stock) {
 	var err error
 	select {
 	case p.making <- struct{}{}:
-		if p.giveWay() && p.wanted(c, s) {
+		p.giveWay()
+		if p.wanted(c, s) {
 			made, err = p.makeSlot(c)
 		}
 		<-p.making
@@ -46,7 +45,7 @@ func (p *parking) add(c class, s *stock) {
 	}
 	p.mu.Lock()
 	s.making--
-	switch kept := !p.closed && p.stocks[c] == s; {
+	switch kept := p.kept(c, s); {
 	case made != nil && kept:
 		s.idle = append(s.idle, made)
 		made = nil
@@ -65,7 +64,7 @@ func (p *parking) add(c class, s *stock) {
 func (p *parking) wanted(c class, s *stock) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.closed && p.stocks[c] == s && len(s.idle) < s.want && !time.Now().Before(s.rest)
+	return p.kept(c, s) && len(s.idle) < s.want && !time.Now().Before(s.rest)
 }
 
 // hurry tells that an action waits for a container that is being made; what is
@@ -87,32 +86,29 @@ func (p *parking) hurry() (done func()) {
 	}
 }
 
-// giveWay waits until no action waits for a container: to make one in advance
-// meanwhile would delay that, and a burst would pay for containers that it does
-// not use. It reports false if this process makes no more.
-func (p *parking) giveWay() bool {
-	late := time.NewTimer(giveWayMost)
-	defer late.Stop()
+// giveWay waits until no action waits for a container, or this process makes no
+// more: to make one in advance meanwhile would delay that, and a burst would pay
+// for containers that it does not use.
+func (p *parking) giveWay() {
+	late := time.After(giveWayMost)
 	for {
 		p.mu.Lock()
 		calm := p.calm
 		p.mu.Unlock()
 		if calm == nil {
-			return p.life.Err() == nil
+			return
 		}
 		select {
 		case <-calm:
-		case <-late.C:
-			return true
+		case <-late:
+			return
 		case <-p.life.Done():
-			return false
+			return
 		}
-		pause := time.NewTimer(calmPause)
 		select {
-		case <-pause.C:
+		case <-time.After(calmPause):
 		case <-p.life.Done():
-			pause.Stop()
-			return false
+			return
 		}
 	}
 }

@@ -126,12 +126,20 @@ func (p *parking) shrink(c class) {
 		return
 	}
 	s.want = min(few, p.most)
-	for len(s.idle) > s.want {
+	p.trim(s, s.want)
+}
+
+// trim takes away what waits beyond so many. Called with mu held.
+func (p *parking) trim(s *stock, most int) {
+	for len(s.idle) > most {
 		last := s.idle[len(s.idle)-1]
 		s.idle = s.idle[:len(s.idle)-1]
 		p.all.Go(func() { p.discard(last) })
 	}
 }
+
+// kept reports whether a stock is still that of its class. Called with mu held.
+func (p *parking) kept(c class, s *stock) bool { return !p.closed && p.stocks[c] == s }
 
 // drop forgets a class. Called with mu held.
 func (p *parking) drop(c class) {
@@ -139,9 +147,7 @@ func (p *parking) drop(c class) {
 	delete(p.stocks, c)
 	s.expiry.Stop()
 	s.plenty.Stop()
-	for _, slot := range s.idle {
-		p.all.Go(func() { p.discard(slot) })
-	}
+	p.trim(s, 0)
 }
 
 // moved drops the classes of an image's name that are of other contents than
