@@ -1,13 +1,16 @@
 package staging
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -23,28 +26,36 @@ var ErrChanging = errors.New("the file changed while it was read")
 // to clear so much memory for each would cost more than to hash them.
 var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 
-// digests hashes the regular files, two at a time.
+// hashers is how many files of an attempt are hashed at a time.
+const hashers = 2
+
+// digests hashes the regular files, the largest first: the last one must not begin
+// when all others are done.
 func digests(ctx context.Context, root *os.File, files []sighting) error {
 	early := sharesBlocks(root)
+	order := make([]*sighting, 0, len(files))
+	for i := range files {
+		if files[i].Kind == messages.KindFile {
+			order = append(order, &files[i])
+		}
+	}
+	slices.SortStableFunc(order, func(a, b *sighting) int { return cmp.Compare(b.Size, a.Size) })
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(2)
-	const batch = 64
-	for start := 0; start < len(files); start += batch {
-		part := files[start:min(start+batch, len(files))]
+	var next atomic.Int64
+	for range min(hashers, len(order)) {
 		group.Go(func() error {
 			buf := buffers.Get().(*[256 << 10]byte)
 			defer buffers.Put(buf)
-			for i := range part {
-				f := &part[i]
-				if f.Kind != messages.KindFile {
-					continue
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(order) {
+					return nil
 				}
-				var err error
+				f, err := order[i], error(nil)
 				if f.Digest, err = digest(ctx, root, f, buf[:], early); err != nil {
 					return fmt.Errorf("read %s: %w", f.Path, err)
 				}
 			}
-			return nil
 		})
 	}
 	return group.Wait()

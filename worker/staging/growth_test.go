@@ -3,10 +3,13 @@ package staging_test
 import (
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"sluice/internal/needs"
+	"sluice/messages"
 )
 
 // BenchmarkInspectGrowth: inspecting costs what the attempt left, whatever it
@@ -49,4 +52,39 @@ func BenchmarkInspectGrowth(b *testing.B) {
 	}
 	few, many := times[0][len(times[0])/2], times[1][len(times[1])/2]
 	b.ReportMetric(many.Seconds()/few.Seconds(), "x-100")
+}
+
+// BenchmarkInspectLarge: x-bare is what inspecting an attempt takes that left four
+// large files and 200 small ones, beside hashing the large ones two at a time.
+func BenchmarkInspectLarge(b *testing.B) {
+	s := newSite(b, false, tree{"code": "given"})
+	w := s.prepare(b, newAction())
+	left, large := tree{}, strings.Repeat("0123456789abcdef", 4<<20)
+	for n := range 200 {
+		left[fmt.Sprintf("output/%d.csv", n)] = "left"
+	}
+	for n := range 4 {
+		left[fmt.Sprintf("output/large/%d.bin", n)] = large
+	}
+	left.write(b, w.Mount)
+	var ours, bare []time.Duration
+	for b.Loop() {
+		data := []byte(large)
+		begun := time.Now()
+		var hashing sync.WaitGroup
+		for range 2 {
+			hashing.Go(func() { messages.Digest(data); messages.Digest(data) })
+		}
+		hashing.Wait()
+		bare = append(bare, time.Since(begun))
+		begun = time.Now()
+		files, err := s.Inspect(b.Context(), w)
+		if err != nil || len(files) != len(left) {
+			b.Fatalf("Inspect: %d files, %v", len(files), err)
+		}
+		ours = append(ours, time.Since(begun))
+	}
+	slices.Sort(ours)
+	slices.Sort(bare)
+	b.ReportMetric(ours[len(ours)/2].Seconds()/bare[len(bare)/2].Seconds(), "x-bare")
 }
