@@ -68,14 +68,16 @@ func w1(ctx context.Context, b *Bench) error {
 	return nil
 }
 
-// w2: many no-op containers, four at a time.
+// w2: many no-op containers, four at a time, at a worker that has seen so many
+// once: then as many wait for the next as it found missing.
 func w2(ctx context.Context, b *Bench) error {
 	f, err := b.useFleet(ctx)
 	if err != nil {
 		return err
 	}
 	e, n, jobs := b.engine, b.rounds(3), min(b.size(100), most)
-	if err := f.run(ctx, f.many.Source, "w2-warm", "noop0"); err != nil {
+	b.say("a burst that is not measured")
+	if err := f.run(ctx, f.many.Source, "w2-warm", noops(jobs)...); err != nil {
 		return err
 	}
 	if err := b.settled(ctx); err != nil {
