@@ -16,13 +16,18 @@ import (
 // A Manifest is a workspace's manifest.json, in the reference's schema
 // (agent/executors/local.py). Both tiers have the same one. Fields that a
 // later version adds are kept.
+//
+// A workspace may have many thousand outputs, of which a job brings a few, so
+// whatever is done with all of them is cheap: an entry that is in a manifest is
+// not changed any more (see change), clones share it, and its text is kept.
 type Manifest struct {
 	Workspace string
 	Outputs   map[messages.Path]*ManifestEntry
 	extra     map[string]json.RawMessage
 }
 
-// A ManifestEntry says where an output came from and what became of it.
+// A ManifestEntry says where an output came from and what became of it. In a
+// manifest it stays as it is.
 type ManifestEntry struct {
 	Level       messages.Tier  `json:"level"`
 	Job         messages.JobID `json:"job_id"`
@@ -48,6 +53,7 @@ type ManifestEntry struct {
 	RemovedBy messages.JobID `json:"removed_from_moderately_sensitive_by,omitempty"`
 
 	extra map[string]json.RawMessage
+	text  []byte // as a manifest has it; nil until it is known
 }
 
 // shared reports whether the moderately sensitive tier has the file.
@@ -90,46 +96,44 @@ func ParseManifest(data []byte) (*Manifest, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read manifest: %w", err)
 		}
-		e := &ManifestEntry{}
-		if err := json.Unmarshal(value, e); err != nil {
+		if m.Outputs[p], err = parseEntry(value); err != nil {
 			return nil, fmt.Errorf("read manifest: output %s: %w", p, err)
 		}
-		m.Outputs[p] = e
 	}
 	return m, nil
 }
 
-// Encode returns the manifest as JSON, the same for the same contents.
-func (m *Manifest) Encode() ([]byte, error) {
-	outputs := make(map[string]any, len(m.Outputs))
-	for p, e := range m.Outputs {
-		if outputs[manifestKey(p)] = e; len(e.extra) == 0 {
-			outputs[manifestKey(p)] = (*plainEntry)(e) // the same text, in a third of the time
-		}
+// parseEntry reads an entry. One that is as we write it has no field that we do
+// not know: to look for those takes longer than all the rest.
+func parseEntry(data []byte) (*ManifestEntry, error) {
+	e := &ManifestEntry{}
+	if err := json.Unmarshal(data, (*plainEntry)(e)); err != nil {
+		return nil, err
 	}
-	all := map[string]any{"repo": nil}
-	for name, value := range m.extra {
-		all[name] = value
+	text, err := e.encode()
+	if err != nil {
+		return nil, err
 	}
-	all["workspace"], all["outputs"] = m.Workspace, outputs
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(all); err != nil {
-		return nil, fmt.Errorf("write manifest: %w", err)
+	if bytes.Equal(text, data) {
+		e.text = text
+		return e, nil
 	}
-	return buf.Bytes(), nil
+	*e = ManifestEntry{}
+	return e, json.Unmarshal(data, e)
+}
+
+// change replaces an entry by one that is changed: clones have the old one.
+func (m *Manifest) change(p messages.Path, how func(e *ManifestEntry)) {
+	e := *m.Outputs[p]
+	e.text = nil
+	how(&e)
+	m.Outputs[p] = &e
 }
 
 // Clone returns a copy that can be changed.
 func (m *Manifest) Clone() *Manifest {
 	c := *m
 	c.Outputs = maps.Clone(m.Outputs)
-	for p, e := range c.Outputs {
-		entry := *e
-		c.Outputs[p] = &entry
-	}
 	return &c
 }
 

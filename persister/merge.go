@@ -97,7 +97,7 @@ func (c Change) Arrange(old *Manifest, inTheWay InTheWay) (*Arrangement, error) 
 	c.markActions(m)
 	for p, e := range m.Outputs {
 		if e.Action == c.Job.Action && !made[p] {
-			e.OutOfDateOutput = ptr(true)
+			m.change(p, func(e *ManifestEntry) { e.OutOfDateOutput = ptr(true) })
 			switch {
 			case !c.Succeeded:
 				continue
@@ -108,7 +108,7 @@ func (c Change) Arrange(old *Manifest, inTheWay InTheWay) (*Arrangement, error) 
 			default:
 				continue
 			}
-			e.RemovedBy = c.Job.ID
+			m.change(p, func(e *ManifestEntry) { e.RemovedBy = c.Job.ID })
 		}
 	}
 	cleared, err := c.clear(a, old, inTheWay, remove)
@@ -203,11 +203,9 @@ func (c Change) markActions(m *Manifest) {
 	for _, name := range c.Actions {
 		has[name] = true
 	}
-	for _, e := range m.Outputs {
-		if !has[e.Action] {
-			e.OutOfDateAction = ptr(true)
-		} else if e.OutOfDateAction != nil {
-			e.OutOfDateAction = ptr(false)
+	for p, e := range m.Outputs {
+		if gone := !has[e.Action]; gone != e.gone() {
+			m.change(p, func(e *ManifestEntry) { e.OutOfDateAction = &gone })
 		}
 	}
 }
@@ -239,8 +237,8 @@ func (c Change) clear(a *Arrangement, old *Manifest, inTheWay InTheWay, remove m
 		if err := drop(p); err != nil {
 			return nil, err
 		}
-		if e := m.Outputs[p]; e.shared() {
-			e.RemovedBy = c.Job.ID // of the other tier it is gone already
+		if m.Outputs[p].shared() { // of the other tier it is gone already
+			m.change(p, func(e *ManifestEntry) { e.RemovedBy = c.Job.ID })
 		}
 	}
 	for _, p := range a.RemoveHigh {

@@ -13,9 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
 	"sluice/messages"
+	"sluice/persister"
 	"sluice/persister/disk"
 	"sluice/persister/storetest"
 )
@@ -146,4 +148,76 @@ func syncFileSystem(b *testing.B, dir string) {
 	if err != nil {
 		b.Fatal(err)
 	}
+}
+
+// BenchmarkPersistGrowth: x-20000 is what persisting a job of five small files
+// takes in a workspace that has 20,000 outputs of other actions, beside one that
+// has none, in turns.
+func BenchmarkPersistGrowth(b *testing.B) {
+	var times [2][]time.Duration
+	var persist [2]func(n int) time.Duration
+	for i, before := range []int{0, 20_000} {
+		persist[i] = persistInto(b, before)
+	}
+	for n := 0; b.Loop(); n++ {
+		for i := range persist {
+			times[i] = append(times[i], persist[i](n))
+		}
+	}
+	for i := range times {
+		slices.Sort(times[i])
+	}
+	few, many := times[0][len(times[0])/2], times[1][len(times[1])/2]
+	b.ReportMetric(many.Seconds()/few.Seconds(), "x-20000")
+	b.ReportMetric(few.Seconds()*1000, "ms-0")
+	b.ReportMetric(many.Seconds()*1000, "ms-20000")
+}
+
+// persistInto returns a function that persists a small job into a workspace with
+// so many outputs.
+func persistInto(b *testing.B, before int) func(n int) time.Duration {
+	root := b.TempDir()
+	cfg := disk.Default(filepath.Join(root, "staging"), filepath.Join(root, "high"), filepath.Join(root, "medium"))
+	store, err := disk.Open(cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	fleet, pc := storetest.NewFleet(root), persister.DefaultConfig()
+	pc.Backend = storetest.Backend
+	p, err := persister.New(pc, fleet.Ports(store, func() time.Time { return storetest.Epoch.Add(time.Hour) }), zerolog.Nop())
+	if err != nil {
+		b.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- p.Run(b.Context()) }()
+	b.Cleanup(func() {
+		if err := errors.Join(<-done, store.Close()); err != nil {
+			b.Error(err)
+		}
+	})
+	deliver := func(action string, n, files int) time.Duration {
+		job := storetest.NewJob("ws", action, fmt.Sprint("r", n), high, action+"/*/*.txt")
+		fleet.AddJob(job)
+		left := map[string]string{}
+		for i := range files {
+			left[fmt.Sprintf("%s/d%d/%d.txt", action, i%10, i)] = fmt.Sprint(n, i)
+		}
+		m, err := storetest.Stage(cfg.Staging, job, 1, left)
+		if err != nil {
+			b.Fatal(err)
+		}
+		d, err := storetest.Delivery(m, 1)
+		if err != nil {
+			b.Fatal(err)
+		}
+		begun := time.Now()
+		if err := fleet.Deliver(b.Context(), d); err != nil {
+			b.Fatal(err)
+		}
+		return time.Since(begun)
+	}
+	if before > 0 {
+		deliver("old", 0, before)
+	}
+	return func(n int) time.Duration { return deliver("new", n, 5) }
 }

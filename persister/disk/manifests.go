@@ -7,9 +7,9 @@ import (
 	"sluice/persister"
 )
 
-// maxKnown bounds the text of the manifests that are remembered. What they
-// were read as takes about as much again.
-const maxKnown = 8 << 20
+// maxKnown bounds the text of the manifests that are remembered: room for some
+// 50,000 outputs. What they were read as takes about as much again.
+const maxKnown = 32 << 20
 
 // manifests remembers how manifests that were written last are to be read: to
 // parse that of a workspace takes longer than anything else about a small job.
@@ -36,17 +36,29 @@ func (m *manifests) get(workspace string, text []byte) *persister.Manifest {
 	return nil
 }
 
-// put remembers a manifest.
+// put remembers a manifest, and forgets any others for which there is no room.
 func (m *manifests) put(workspace string, text []byte, read *persister.Manifest) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.forget(workspace)
+	if len(text) > maxKnown {
+		return
+	}
+	for other := range m.known {
+		if m.size+len(text) <= maxKnown {
+			break
+		}
+		m.forget(other)
+	}
+	if m.known == nil {
+		m.known = map[string]manifest{}
+	}
+	m.known[workspace] = manifest{text, read}
+	m.size += len(text)
+}
+
+// forget is called with mu held.
+func (m *manifests) forget(workspace string) {
 	m.size -= len(m.known[workspace].text)
 	delete(m.known, workspace)
-	if m.known == nil || m.size+len(text) > maxKnown {
-		m.known, m.size = map[string]manifest{}, 0
-	}
-	if len(text) <= maxKnown {
-		m.known[workspace] = manifest{text, read}
-		m.size += len(text)
-	}
 }

@@ -40,8 +40,11 @@ func TestManifests(t *testing.T) {
 			t.Errorf("%d bytes are known, %d are counted, the bound is %d", size, known.size, maxKnown)
 		}
 	}
-	known.put("large", make([]byte, maxKnown+1), m)
-	if known.size != 0 || len(known.known) != 0 {
-		t.Errorf("%d bytes are known after what is too large, want none", known.size)
+	if len(known.known) != 4 {
+		t.Errorf("%d manifests of a quarter are known, want four", len(known.known))
+	}
+	tooLarge := make([]byte, maxKnown+1)
+	if known.put("9", tooLarge, m); known.get("9", tooLarge) != nil || known.get("9", large) != nil || len(known.known) != 3 {
+		t.Errorf("%d manifests are known after one became too large, want the three others", len(known.known))
 	}
 }

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -274,9 +275,9 @@ func (t *tree) read(name string, limit int64) ([]byte, error) {
 	if st.Size > limit {
 		return nil, fmt.Errorf("read %s: %w", f.Name(), &differs{fmt.Sprintf("it has %d bytes; the limit is %d", st.Size, limit)})
 	}
-	data, err := io.ReadAll(io.LimitReader(f, limit))
-	if err != nil {
+	buf := bytes.NewBuffer(make([]byte, 0, st.Size+bytes.MinRead)) // so that it need not grow
+	if _, err := buf.ReadFrom(io.LimitReader(f, limit)); err != nil {
 		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
-	return data, nil
+	return buf.Bytes(), nil
 }
