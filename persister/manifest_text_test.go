@@ -78,7 +78,13 @@ func TestManifestText(t *testing.T) {
 				inTheWay.High = slices.Sorted(maps.Keys(m.Outputs))[:min(1, len(m.Outputs))]
 				inTheWay.Medium = inTheWay.High
 			}
-			arranged, err := draw(t).Arrange(m, inTheWay)
+			c := draw(t)
+			if rapid.Bool().Draw(t, "prepared") {
+				if err := c.prepare(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			arranged, err := c.Arrange(m, inTheWay)
 			if err != nil {
 				continue // something is in the way
 			}

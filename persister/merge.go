@@ -32,6 +32,22 @@ type Change struct {
 	Actions   []string // of the project at the job's commit; nil: not known
 
 	DeleteObsolete bool // Config's
+
+	entries []*ManifestEntry // of Outputs, once prepared
+}
+
+// prepare does ahead what Arrange needs of the job alone: that is called while
+// others wait for the workspace.
+func (c *Change) prepare() (err error) {
+	entries := make([]*ManifestEntry, len(c.Outputs))
+	for i := range entries {
+		entries[i] = c.entry(&c.Outputs[i])
+		if entries[i].text, err = entries[i].encode(); err != nil {
+			return fmt.Errorf("write manifest: %w", err)
+		}
+	}
+	c.entries = entries
+	return nil
 }
 
 // InTheWay lists the files of each tier that lie where a new output needs a
@@ -87,6 +103,11 @@ func messagePath(p messages.Path) messages.Path { return p + ".txt" }
 //   - A message never takes the place of an output, nor that of a folder which
 //     an output of the job needs.
 func (c Change) Arrange(old *Manifest, inTheWay InTheWay) (*Arrangement, error) {
+	if c.entries == nil {
+		if err := c.prepare(); err != nil {
+			return nil, err
+		}
+	}
 	a := &Arrangement{Manifest: old.Clone()}
 	m := a.Manifest
 	remove := map[messages.Path]bool{}
@@ -118,11 +139,11 @@ func (c Change) Arrange(old *Manifest, inTheWay InTheWay) (*Arrangement, error) 
 	c.deleteObsolete(a, made)
 	for i := range c.Outputs {
 		o := &c.Outputs[i]
-		entry := c.entry(o)
-		if before := m.Outputs[o.Path]; before != nil && before.shared() && o.Tier != messages.ModeratelySensitive {
-			entry.RemovedBy = c.Job.ID
+		before := m.Outputs[o.Path]
+		m.Outputs[o.Path] = c.entries[i]
+		if before != nil && before.shared() && o.Tier != messages.ModeratelySensitive {
+			m.change(o.Path, func(e *ManifestEntry) { e.RemovedBy = c.Job.ID })
 		}
-		m.Outputs[o.Path] = entry
 	}
 	texts := c.messages(a, remove)
 	for p := range cleared {

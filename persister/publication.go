@@ -121,6 +121,9 @@ func (a *attempt) publication(ctx context.Context, draft Draft, acc *account) (*
 		return nil, err
 	}
 	change := Change{Job: a.job, Outputs: acc.outputs, Succeeded: result.Code() == messages.Success, Actions: actions, DeleteObsolete: a.cfg.DeleteObsolete}
+	if err := change.prepare(); err != nil {
+		return nil, err
+	}
 	return &Publication{
 		Outputs: acc.outputs, Record: record, Manifest: manifest, Aside: aside, Arrange: change.Arrange, Committed: a.committed,
 		Commit: func(ctx context.Context) error { return a.create(ctx, messages.Digest(manifest), result) },

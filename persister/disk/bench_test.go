@@ -150,10 +150,10 @@ func syncFileSystem(b *testing.B, dir string) {
 	}
 }
 
-// BenchmarkPersistGrowth: x-20000 is what persisting a job of five small files
+// BenchmarkWorkspaceOutputs: x-20000 is what persisting a job of five small files
 // takes in a workspace that has 20,000 outputs of other actions, beside one that
 // has none, in turns.
-func BenchmarkPersistGrowth(b *testing.B) {
+func BenchmarkWorkspaceOutputs(b *testing.B) {
 	var times [2][]time.Duration
 	var persist [2]func(n int) time.Duration
 	for i, before := range []int{0, 20_000} {
