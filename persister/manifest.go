@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -17,9 +18,9 @@ import (
 // (agent/executors/local.py). Both tiers have the same one. Fields that a
 // later version adds are kept.
 //
-// A workspace may have many thousand outputs, of which a job brings a few, so
-// whatever is done with all of them is cheap: an entry that is in a manifest is
-// not changed any more (see change), clones share it, and its text is kept.
+// A workspace may have many thousand outputs, of which a job brings a few. So an
+// entry that is in a manifest is not changed any more (see change), clones share
+// it, and its text is kept.
 type Manifest struct {
 	Workspace string
 	Outputs   map[messages.Path]*ManifestEntry
@@ -66,6 +67,9 @@ func (e *ManifestEntry) withheld() bool {
 	return e.Level == messages.ModeratelySensitive && e.Excluded && e.RemovedBy == ""
 }
 
+// obsolete reports whether the entry's action no longer makes it.
+func (e *ManifestEntry) obsolete() bool { return e.OutOfDateOutput != nil && *e.OutOfDateOutput }
+
 // gone reports whether the project no longer has the entry's action.
 func (e *ManifestEntry) gone() bool { return e.OutOfDateAction != nil && *e.OutOfDateAction }
 
@@ -103,8 +107,8 @@ func ParseManifest(data []byte) (*Manifest, error) {
 	return m, nil
 }
 
-// parseEntry reads an entry. One that is as we write it has no field that we do
-// not know: to look for those takes longer than all the rest.
+// parseEntry reads an entry. One that has the text of the fields that we know has
+// no others: to look for those takes longer than all the rest.
 func parseEntry(data []byte) (*ManifestEntry, error) {
 	e := &ManifestEntry{}
 	if err := json.Unmarshal(data, (*plainEntry)(e)); err != nil {
@@ -115,7 +119,7 @@ func parseEntry(data []byte) (*ManifestEntry, error) {
 		return nil, err
 	}
 	if bytes.Equal(text, data) {
-		e.text = text
+		e.text = data
 		return e, nil
 	}
 	*e = ManifestEntry{}
@@ -148,9 +152,9 @@ func (e *ManifestEntry) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &all); err != nil {
 		return err
 	}
-	for name := range entryFields {
-		delete(all, name)
-	}
+	maps.DeleteFunc(all, func(name string, _ json.RawMessage) bool {
+		return slices.ContainsFunc(entryFields, func(known string) bool { return strings.EqualFold(known, name) }) // as the decoder does
+	})
 	if len(all) > 0 {
 		e.extra = all
 	}
@@ -180,10 +184,10 @@ func encodePlain(v any) ([]byte, error) {
 }
 
 // entryFields names the fields of an entry that this version knows.
-var entryFields = map[string]bool{
-	"level": true, "job_id": true, "job_request": true, "action": true, "user": true, "repo": true, "commit": true,
-	"size": true, "timestamp": true, "content_hash": true, "excluded": true, "message": true, "row_count": true, "col_count": true,
-	"out_of_date_action": true, "out_of_date_output": true, "removed_from_moderately_sensitive_by": true,
+var entryFields = []string{
+	"level", "job_id", "job_request", "action", "user", "repo", "commit",
+	"size", "timestamp", "content_hash", "excluded", "message", "row_count", "col_count",
+	"out_of_date_action", "out_of_date_output", "removed_from_moderately_sensitive_by",
 }
 
 // rawKey marks the key of a path that is not UTF-8, which JSON could not hold.

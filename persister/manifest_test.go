@@ -1,11 +1,14 @@
 package persister
 
 import (
+	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"sluice/messages"
@@ -84,14 +87,46 @@ func TestManifestKeys(t *testing.T) {
 
 func FuzzParseManifest(f *testing.F) {
 	f.Add([]byte(`{"workspace": "w", "repo": null, "outputs": {"a": {"level": "x", "z": 1}}, "more": 1}`))
+	f.Add([]byte(`{"outputs": {"a": null, "b": {"LEVEL": "x"}, "c": {"sizE": 1, "size": 2}, "d": {"user": "\ufffd"}, "e": {"timestamp": 1.50}, "\ufffd": {}}}`))
+	f.Add([]byte("{\"outputs\": {\"a\": {\"user\": \"\xff\"}}}"))
+	known, err := json.MarshalIndent((*plainEntry)(&ManifestEntry{User: "<u>"}), entryIndent, indent)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(slices.Concat([]byte(`{"outputs": {"a": `), known, []byte(`, "b": `), known[:len(known)-6], []byte(",\n      \"later\": 1\n    }}}")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := ParseManifest(data)
 		if err != nil {
 			return
 		}
+		raw, outputs := map[string]json.RawMessage{}, map[string]*ManifestEntry{}
+		if err := json.Unmarshal(data, &raw); err != nil {
+			t.Fatal(err)
+		}
+		if value, ok := raw["outputs"]; ok {
+			if err := json.Unmarshal(value, &outputs); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for key, want := range outputs { // each read by one decoder
+			p, err := parseManifestKey(key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want == nil {
+				want = &ManifestEntry{}
+			}
+			if diff := cmp.Diff(want, m.Outputs[p], cmpopts.IgnoreFields(ManifestEntry{}, "text"), cmp.AllowUnexported(ManifestEntry{})); diff != "" {
+				t.Errorf("%q (-want +got):\n%s", key, diff)
+			}
+		}
+		whole := encodeWhole(t, m)
 		once, err := m.Encode()
 		if err != nil {
 			t.Fatal(err)
+		}
+		if !bytes.Equal(once, whole) {
+			t.Errorf("written as\n%s\nwant\n%s", once, whole)
 		}
 		m, err = ParseManifest(once)
 		if err != nil {

@@ -18,7 +18,8 @@ const (
 
 // Encode returns the manifest as JSON, the same for the same contents. It is what
 // an encoder would write that indents, but only entries without a text are
-// encoded.
+// encoded. All get theirs, those that other manifests share, too: nothing else may
+// use any of these meanwhile.
 func (m *Manifest) Encode() ([]byte, error) {
 	fields := map[string]any{"repo": nil}
 	for name, value := range m.extra {
@@ -74,10 +75,14 @@ func (t *manifestText) value(v any, prefix string) {
 // outputs writes all entries, sorted by their keys.
 func (t *manifestText) outputs(m *Manifest) {
 	paths := make(map[string]messages.Path, len(m.Outputs))
-	size := 0
+	size := 64
 	for p, e := range m.Outputs {
-		paths[manifestKey(p)] = p
-		size += len(p) + max(len(e.text), 512) + 16
+		key := manifestKey(p)
+		paths[key] = p
+		size += len(key) + len(",    \"\": \n") + len(e.text)
+		if e.text == nil {
+			size += 768 // most have less; a hint
+		}
 	}
 	t.buf.Grow(size)
 	t.entries = make([]entryAt, 0, len(m.Outputs))

@@ -8,13 +8,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"sluice/messages"
 )
 
 // encodeWhole is what Encode must return: all of a manifest by one encoder.
-func encodeWhole(t *rapid.T, m *Manifest) []byte {
+func encodeWhole(t rapid.TB, m *Manifest) []byte {
 	outputs := map[string]any{}
 	for p, e := range m.Outputs {
 		outputs[manifestKey(p)] = e
@@ -34,7 +36,7 @@ func encodeWhole(t *rapid.T, m *Manifest) []byte {
 	return buf.Bytes()
 }
 
-func encode(t *rapid.T, m *Manifest) []byte {
+func encode(t rapid.TB, m *Manifest) []byte {
 	data, err := m.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -48,8 +50,8 @@ func TestManifestText(t *testing.T) {
 	t.Parallel()
 	names := rapid.SampledFrom([]messages.Path{"a.csv", "b.csv", "d/c.csv", "d/e/f.txt", "<&>.csv", `"q".csv`, "é\u2028.csv", "\xff.csv", "base64:x", "a.csv.txt"})
 	actions := rapid.SampledFrom([]string{"one", "two", "thrée"})
-	draw := func(t *rapid.T) Change {
-		c := Change{
+	draw := func(t *rapid.T) *Change {
+		c := &Change{
 			Job:       &messages.Job{ID: messages.NewJobID("r", rapid.String().Draw(t, "job")), Action: actions.Draw(t, "action"), By: "<u>"},
 			Succeeded: rapid.Bool().Draw(t, "succeeded"), DeleteObsolete: rapid.Bool().Draw(t, "delete"),
 			Actions: rapid.SliceOf(actions).Draw(t, "actions"),
@@ -79,10 +81,8 @@ func TestManifestText(t *testing.T) {
 				inTheWay.Medium = inTheWay.High
 			}
 			c := draw(t)
-			if rapid.Bool().Draw(t, "prepared") {
-				if err := c.prepare(); err != nil {
-					t.Fatal(err)
-				}
+			if err := c.prepare(); err != nil {
+				t.Fatal(err)
 			}
 			arranged, err := c.Arrange(m, inTheWay)
 			if err != nil {
@@ -92,6 +92,11 @@ func TestManifestText(t *testing.T) {
 			if want := encodeWhole(t, arranged.Manifest); !bytes.Equal(after, want) {
 				t.Fatalf("written as\n%s\nwant\n%s", after, want)
 			}
+			for p, e := range arranged.Manifest.Outputs {
+				if old := m.Outputs[p]; e != old && cmp.Equal(e, old, cmpopts.IgnoreFields(ManifestEntry{}, "text"), cmp.AllowUnexported(ManifestEntry{})) && !slices.Contains(c.entries, e) {
+					t.Fatalf("%s was copied without being changed", p)
+				}
+			}
 			if now := encode(t, m); !bytes.Equal(now, before) || !bytes.Equal(encodeWhole(t, m), before) {
 				t.Fatalf("a change to a clone made\n%s\nof\n%s", now, before)
 			}
@@ -100,6 +105,11 @@ func TestManifestText(t *testing.T) {
 			}
 			if m, err = ParseManifest(after); err != nil {
 				t.Fatal(err)
+			}
+			for p, e := range m.Outputs {
+				if e.text == nil && len(e.extra) == 0 {
+					t.Fatalf("the text of %s, which we wrote, is not known", p)
+				}
 			}
 			if again := encode(t, m); !bytes.Equal(again, after) {
 				t.Fatalf("read and written as\n%s\nwant\n%s", again, after)

@@ -6,49 +6,9 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"time"
 
 	"sluice/messages"
 )
-
-// An Output is a file that a job's commit makes visible.
-type Output struct {
-	Path   messages.Path
-	Tier   messages.Tier
-	Size   int64
-	Digest string // sha256:…
-	Time   time.Time
-	Finding
-}
-
-// Shared reports whether the file goes into the moderately sensitive tier too.
-func (o *Output) Shared() bool { return o.Tier == messages.ModeratelySensitive && o.Allowed() }
-
-// A Change is what a job brings to its workspace.
-type Change struct {
-	Job       *messages.Job
-	Outputs   []Output
-	Succeeded bool
-	Actions   []string // of the project at the job's commit; nil: not known
-
-	DeleteObsolete bool // Config's
-
-	entries []*ManifestEntry // of Outputs, once prepared
-}
-
-// prepare does ahead what Arrange needs of the job alone: that is called while
-// others wait for the workspace.
-func (c *Change) prepare() (err error) {
-	entries := make([]*ManifestEntry, len(c.Outputs))
-	for i := range entries {
-		entries[i] = c.entry(&c.Outputs[i])
-		if entries[i].text, err = entries[i].encode(); err != nil {
-			return fmt.Errorf("write manifest: %w", err)
-		}
-	}
-	c.entries = entries
-	return nil
-}
 
 // InTheWay lists the files of each tier that lie where a new output needs a
 // folder, or beneath where it needs a file.
@@ -103,11 +63,6 @@ func messagePath(p messages.Path) messages.Path { return p + ".txt" }
 //   - A message never takes the place of an output, nor that of a folder which
 //     an output of the job needs.
 func (c Change) Arrange(old *Manifest, inTheWay InTheWay) (*Arrangement, error) {
-	if c.entries == nil {
-		if err := c.prepare(); err != nil {
-			return nil, err
-		}
-	}
 	a := &Arrangement{Manifest: old.Clone()}
 	m := a.Manifest
 	remove := map[messages.Path]bool{}
@@ -118,18 +73,19 @@ func (c Change) Arrange(old *Manifest, inTheWay InTheWay) (*Arrangement, error) 
 	c.markActions(m)
 	for p, e := range m.Outputs {
 		if e.Action == c.Job.Action && !made[p] {
-			m.change(p, func(e *ManifestEntry) { e.OutOfDateOutput = ptr(true) })
-			switch {
-			case !c.Succeeded:
-				continue
-			case e.shared():
+			removed := c.Succeeded && (e.shared() || e.withheld())
+			if removed && e.shared() {
 				remove[p] = true
-			case e.withheld():
+			} else if removed {
 				remove[messagePath(p)] = true
-			default:
-				continue
 			}
-			m.change(p, func(e *ManifestEntry) { e.RemovedBy = c.Job.ID })
+			if removed || !e.obsolete() {
+				m.change(p, func(e *ManifestEntry) {
+					if e.OutOfDateOutput = ptr(true); removed {
+						e.RemovedBy = c.Job.ID
+					}
+				})
+			}
 		}
 	}
 	cleared, err := c.clear(a, old, inTheWay, remove)
@@ -287,19 +243,6 @@ func isMessage(m *Manifest, p messages.Path) bool {
 	}
 	e := m.Outputs[messages.Path(of)]
 	return e != nil && e.withheld()
-}
-
-// entry returns the manifest's entry of a new output.
-func (c Change) entry(o *Output) *ManifestEntry {
-	e := &ManifestEntry{
-		Level: o.Tier, Job: c.Job.ID, Request: string(c.Job.Request), Action: c.Job.Action, User: c.Job.By, Repo: c.Job.Repo, Commit: c.Job.Commit,
-		Size: o.Size, Timestamp: seconds(o.Time), ContentHash: strings.TrimPrefix(o.Digest, "sha256:"),
-		Excluded: !o.Allowed(), RowCount: o.Rows, ColCount: o.Cols,
-	}
-	if e.Excluded {
-		e.Message = &o.Reason
-	}
-	return e
 }
 
 func ptr[T any](v T) *T { return &v }

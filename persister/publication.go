@@ -121,8 +121,10 @@ func (a *attempt) publication(ctx context.Context, draft Draft, acc *account) (*
 		return nil, err
 	}
 	change := Change{Job: a.job, Outputs: acc.outputs, Succeeded: result.Code() == messages.Success, Actions: actions, DeleteObsolete: a.cfg.DeleteObsolete}
-	if err := change.prepare(); err != nil {
-		return nil, err
+	if !aside {
+		if err := change.prepare(); err != nil {
+			return nil, err
+		}
 	}
 	return &Publication{
 		Outputs: acc.outputs, Record: record, Manifest: manifest, Aside: aside, Arrange: change.Arrange, Committed: a.committed,

@@ -109,8 +109,9 @@ type Publication struct {
 	Manifest []byte   // the job's: its digest is in the commit
 	Aside    bool     // the outputs go beside the attempt's log; the workspace stays as it is, but for the action's log
 
-	// Arrange works out the workspace's next manifest and what must go. It is
-	// pure; the store calls it while nothing else can change the workspace.
+	// Arrange works out the workspace's next manifest and what must go. It does
+	// nothing else, but the next manifest shares entries with the old one; the
+	// store calls it while nothing else can change the workspace.
 	Arrange func(old *Manifest, inTheWay InTheWay) (*Arrangement, error)
 	// Commit creates the job's commit. It is called once, when everything is
 	// durable and before anything is visible. After an error that is not

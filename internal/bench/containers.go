@@ -69,7 +69,7 @@ func w1(ctx context.Context, b *Bench) error {
 }
 
 // w2: many no-op containers, four at a time, at a worker that has seen so many
-// once: then as many wait for the next as it found missing.
+// once: up to --parked containers wait for the next burst, and are made before it.
 func w2(ctx context.Context, b *Bench) error {
 	f, err := b.useFleet(ctx)
 	if err != nil {

@@ -69,7 +69,7 @@ func (t *trees) manifest(workspace string, known *manifests) (*persister.Manifes
 		case err != nil:
 			return nil, fmt.Errorf("read the manifest of workspace %s: %w", workspace, err)
 		}
-		if m := known.get(workspace, data); m != nil {
+		if m := known.take(workspace, data); m != nil {
 			return m, nil
 		}
 		m, err := persister.ParseManifest(data)

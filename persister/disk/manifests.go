@@ -14,7 +14,8 @@ const maxKnown = 32 << 20
 // manifests remembers how manifests that were written last are to be read: to
 // parse that of a workspace takes longer than anything else about a small job.
 // The file decides: what is remembered counts only for the very bytes that it
-// has. What is returned must not be changed.
+// has. It belongs to one at a time: whoever takes it may share it with what he
+// makes of it, and brings that.
 type manifests struct {
 	mu    sync.Mutex
 	size  int
@@ -26,14 +27,16 @@ type manifest struct {
 	read *persister.Manifest
 }
 
-// get returns what a text is read as, or nil.
-func (m *manifests) get(workspace string, text []byte) *persister.Manifest {
+// take returns what a text is read as, or nil, and forgets it.
+func (m *manifests) take(workspace string, text []byte) *persister.Manifest {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if k := m.known[workspace]; bytes.Equal(k.text, text) {
-		return k.read
+	k := m.known[workspace]
+	m.forget(workspace)
+	m.mu.Unlock()
+	if !bytes.Equal(k.text, text) {
+		return nil
 	}
-	return nil
+	return k.read
 }
 
 // put remembers a manifest, and forgets any others for which there is no room.
@@ -41,11 +44,11 @@ func (m *manifests) put(workspace string, text []byte, read *persister.Manifest)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.forget(workspace)
-	if len(text) > maxKnown {
+	if cap(text) > maxKnown {
 		return
 	}
 	for other := range m.known {
-		if m.size+len(text) <= maxKnown {
+		if m.size+cap(text) <= maxKnown {
 			break
 		}
 		m.forget(other)
@@ -54,11 +57,11 @@ func (m *manifests) put(workspace string, text []byte, read *persister.Manifest)
 		m.known = map[string]manifest{}
 	}
 	m.known[workspace] = manifest{text, read}
-	m.size += len(text)
+	m.size += cap(text)
 }
 
 // forget is called with mu held.
 func (m *manifests) forget(workspace string) {
-	m.size -= len(m.known[workspace].text)
+	m.size -= cap(m.known[workspace].text)
 	delete(m.known, workspace)
 }

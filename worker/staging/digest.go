@@ -29,8 +29,8 @@ var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 // hashers is how many files of an attempt are hashed at a time.
 const hashers = 2
 
-// digests hashes the regular files, the largest first: the last one must not begin
-// when all others are done.
+// digests hashes the regular files, large ones first: the last of them must not
+// begin when all others are done.
 func digests(ctx context.Context, root *os.File, files []sighting) error {
 	early := sharesBlocks(root)
 	order := make([]*sighting, 0, len(files))
@@ -39,7 +39,8 @@ func digests(ctx context.Context, root *os.File, files []sighting) error {
 			order = append(order, &files[i])
 		}
 	}
-	slices.SortStableFunc(order, func(a, b *sighting) int { return cmp.Compare(b.Size, a.Size) })
+	const large = 1 << 20 // smaller ones stay as the walk met them
+	slices.SortStableFunc(order, func(a, b *sighting) int { return cmp.Compare(max(b.Size, large), max(a.Size, large)) })
 	group, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
 	for range min(hashers, len(order)) {
@@ -51,7 +52,8 @@ func digests(ctx context.Context, root *os.File, files []sighting) error {
 				if i >= len(order) {
 					return nil
 				}
-				f, err := order[i], error(nil)
+				var err error
+				f := order[i]
 				if f.Digest, err = digest(ctx, root, f, buf[:], early); err != nil {
 					return fmt.Errorf("read %s: %w", f.Path, err)
 				}

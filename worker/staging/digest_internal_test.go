@@ -1,11 +1,18 @@
 package staging
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"sluice/messages"
 )
 
 // TestChanging: a file that is not what the walk saw is an error, whatever was
@@ -66,6 +73,43 @@ func TestChanging(t *testing.T) {
 				t.Errorf("digests error = %v, want %v", err, tc.want)
 			}
 		})
+	}
+}
+
+// TestDigests: each file has its own digest, whatever its size and wherever it lies
+// among others, and what is no file has none.
+func TestDigests(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	want := map[messages.Path]string{"link": "", "fifo": ""}
+	for i, size := range []int{0, 3 << 20, 1, 1 << 20, 5, 1<<20 + 1, 2 << 20, 300 << 10, 3 << 20, 7} {
+		name, data := fmt.Sprintf("%d", i), bytes.Repeat([]byte{byte(i)}, size)
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want[messages.Path(name)] = messages.Digest(data)
+	}
+	if err := errors.Join(os.Symlink("0", filepath.Join(dir, "link")), unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	root, err := openDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	found, _, err := (&Area{}).look(t.Context(), &Workspace{}, root)
+	if err == nil {
+		err = digests(t.Context(), root, found)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[messages.Path]string{}
+	for _, f := range found {
+		got[f.Path] = f.Digest
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("digests (-want +got):\n%s", diff)
 	}
 }
 
