@@ -209,6 +209,9 @@ func parseManifestKey(key string) (messages.Path, error) {
 	if err != nil {
 		return "", fmt.Errorf("output %s: %w", messages.Quote(key), err)
 	}
+	if manifestKey(messages.Path(p)) != key { // another could be the same path's
+		return "", fmt.Errorf("output %s: its name needs no such key", messages.Quote(key))
+	}
 	return messages.Path(p), nil
 }
 

@@ -59,7 +59,7 @@ func TestManifestKeepsTheUnknown(t *testing.T) {
 
 func TestManifestErrors(t *testing.T) {
 	t.Parallel()
-	for _, bad := range []string{"", "[]", `{"outputs": []}`, `{"outputs": {"a": 1}}`, `{"outputs": {"base64:!": {}}}`, `{"workspace": 1}`} {
+	for _, bad := range []string{"", "[]", `{"outputs": []}`, `{"outputs": {"a": 1}}`, `{"outputs": {"base64:!": {}}}`, `{"outputs": {"base64:YQ==": {}}}`, `{"workspace": 1}`} {
 		if m, err := ParseManifest([]byte(bad)); err == nil {
 			t.Errorf("ParseManifest(%s): got %+v, want an error", bad, m)
 		}
@@ -89,7 +89,7 @@ func FuzzParseManifest(f *testing.F) {
 	f.Add([]byte(`{"workspace": "w", "repo": null, "outputs": {"a": {"level": "x", "z": 1}}, "more": 1}`))
 	f.Add([]byte(`{"outputs": {"a": null, "b": {"LEVEL": "x"}, "c": {"sizE": 1, "size": 2}, "d": {"user": "\ufffd"}, "e": {"timestamp": 1.50}, "\ufffd": {}}}`))
 	f.Add([]byte("{\"outputs\": {\"a\": {\"user\": \"\xff\"}}}"))
-	known, err := json.MarshalIndent((*plainEntry)(&ManifestEntry{User: "<u>"}), entryIndent, indent)
+	known, err := (&ManifestEntry{User: "<u>"}).encode()
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -111,7 +111,8 @@ type Publication struct {
 
 	// Arrange works out the workspace's next manifest and what must go. It does
 	// nothing else, but the next manifest shares entries with the old one; the
-	// store calls it while nothing else can change the workspace.
+	// store calls it while nothing else can change the workspace, and not at all
+	// if Aside.
 	Arrange func(old *Manifest, inTheWay InTheWay) (*Arrangement, error)
 	// Commit creates the job's commit. It is called once, when everything is
 	// durable and before anything is visible. After an error that is not

@@ -205,6 +205,7 @@ func newWorkspace(b *testing.B) *benchWorkspace {
 // restart begins with a persister that remembers nothing.
 func (ws *benchWorkspace) restart(b *testing.B) {
 	ws.end()
+	ws.end = func() {}
 	store, err := disk.Open(ws.cfg)
 	if err != nil {
 		b.Fatal(err)

@@ -8,7 +8,7 @@ import (
 )
 
 // maxKnown bounds the text of the manifests that are remembered: room for some
-// 50,000 outputs. What they were read as takes about as much again.
+// 50,000 outputs. What they were read as takes somewhat more again.
 const maxKnown = 32 << 20
 
 // manifests remembers how manifests that were written last are to be read: to
@@ -27,7 +27,8 @@ type manifest struct {
 	read *persister.Manifest
 }
 
-// take returns what a text is read as, or nil, and forgets it.
+// take returns what a text is read as, or nil, and forgets it. A change that
+// fails before put costs the next one the time to read it.
 func (m *manifests) take(workspace string, text []byte) *persister.Manifest {
 	m.mu.Lock()
 	k := m.known[workspace]
