@@ -67,6 +67,18 @@ func (e *ManifestEntry) withheld() bool {
 	return e.Level == messages.ModeratelySensitive && e.Excluded && e.RemovedBy == ""
 }
 
+// medium returns what the moderately sensitive tier has of the file at p: it, or a
+// message about it, or nothing.
+func (e *ManifestEntry) medium(p messages.Path) messages.Path {
+	switch {
+	case e.shared():
+		return p
+	case e.withheld():
+		return messagePath(p)
+	}
+	return ""
+}
+
 // obsolete reports whether the entry's action no longer makes it.
 func (e *ManifestEntry) obsolete() bool { return e.OutOfDateOutput != nil && *e.OutOfDateOutput }
 
@@ -173,14 +185,6 @@ func (e *ManifestEntry) MarshalJSON() ([]byte, error) {
 		return nil, err
 	}
 	return append(append(data[:len(data)-1], ','), extra[1:]...), nil
-}
-
-func encodePlain(v any) ([]byte, error) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(v)
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), err
 }
 
 // entryFields names the fields of an entry that this version knows.

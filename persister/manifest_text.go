@@ -123,12 +123,17 @@ func (e *ManifestEntry) encode() ([]byte, error) {
 	return encodeIndented((*plainEntry)(e), entryIndent) // the same text, in a third of the time
 }
 
+// encodePlain encodes a value in one line.
+func encodePlain(v any) ([]byte, error) { return encodeLines(v, "", "") }
+
 // encodeIndented encodes a value whose further lines begin with a prefix.
-func encodeIndented(v any, prefix string) ([]byte, error) {
+func encodeIndented(v any, prefix string) ([]byte, error) { return encodeLines(v, prefix, indent) }
+
+func encodeLines(v any, prefix, indent string) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	enc.SetIndent(prefix, indent)
+	enc.SetIndent(prefix, indent) // none, if both are empty
 	err := enc.Encode(v)
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), err
 }

@@ -73,11 +73,10 @@ func (c Change) Arrange(old *Manifest, inTheWay InTheWay) (*Arrangement, error) 
 	c.markActions(m)
 	for p, e := range m.Outputs {
 		if e.Action == c.Job.Action && !made[p] {
-			removed := c.Succeeded && (e.shared() || e.withheld())
-			if removed && e.shared() {
-				remove[p] = true
-			} else if removed {
-				remove[messagePath(p)] = true
+			there := e.medium(p)
+			removed := c.Succeeded && there != ""
+			if removed {
+				remove[there] = true
 			}
 			if removed || !e.obsolete() {
 				m.change(p, func(e *ManifestEntry) {
@@ -219,10 +218,8 @@ func (c Change) clear(a *Arrangement, old *Manifest, inTheWay InTheWay, remove m
 		}
 	}
 	for _, p := range a.RemoveHigh {
-		if e := m.Outputs[p]; e.shared() {
-			remove[p] = true
-		} else if e.withheld() {
-			remove[messagePath(p)] = true
+		if there := m.Outputs[p].medium(p); there != "" {
+			remove[there] = true
 		}
 	}
 	for _, p := range a.RemoveHigh {

@@ -1,7 +1,6 @@
 package disk_test
 
 import (
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
 	"sluice/messages"
@@ -190,42 +188,35 @@ type benchWorkspace struct {
 	cfg   disk.Config
 	root  string
 	fleet *storetest.Fleet
-	end   func()
+	end   func() error
 	jobs  int
 }
 
 func newWorkspace(b *testing.B) *benchWorkspace {
 	root := b.TempDir()
-	ws := &benchWorkspace{root: root, cfg: disk.Default(filepath.Join(root, "staging"), filepath.Join(root, "high"), filepath.Join(root, "medium")), end: func() {}}
+	ws := &benchWorkspace{root: root, cfg: disk.Default(filepath.Join(root, "staging"), filepath.Join(root, "high"), filepath.Join(root, "medium")), end: func() error { return nil }}
 	ws.restart(b)
-	b.Cleanup(func() { ws.end() })
+	b.Cleanup(func() {
+		if err := ws.end(); err != nil {
+			b.Error(err)
+		}
+	})
 	return ws
 }
 
 // restart begins with a persister that remembers nothing.
 func (ws *benchWorkspace) restart(b *testing.B) {
-	ws.end()
-	ws.end = func() {}
-	store, err := disk.Open(ws.cfg)
+	err := ws.end()
+	ws.end = func() error { return nil }
 	if err != nil {
 		b.Fatal(err)
 	}
 	ws.fleet = storetest.NewFleet(ws.root)
-	pc := persister.DefaultConfig()
-	pc.Backend = storetest.Backend
-	p, err := persister.New(pc, ws.fleet.Ports(store, func() time.Time { return storetest.Epoch.Add(time.Hour) }), zerolog.Nop())
+	end, err := start(ws.fleet, ws.cfg, persister.DefaultConfig())
 	if err != nil {
 		b.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx) }()
-	ws.end = func() {
-		stop()
-		if err := errors.Join(<-done, store.Close()); err != nil {
-			b.Error(err)
-		}
-	}
+	ws.end = end
 }
 
 // persist takes a job of so many files, whose names no other job has, unless it

@@ -147,25 +147,35 @@ func deliver(root string, cfg disk.Config, j *messages.Job, m *messages.Files, t
 
 // deliverTo runs the service on one message.
 func deliverTo(fleet *storetest.Fleet, cfg disk.Config, pc persister.Config, m *messages.Files, tries int) error {
-	store, err := disk.Open(cfg)
-	if err != nil {
-		return err
-	}
-	pc.Backend = storetest.Backend
-	p, err := persister.New(pc, fleet.Ports(store, func() time.Time { return storetest.Epoch.Add(time.Hour) }), zerolog.Nop())
-	if err != nil {
-		return err
-	}
 	d, err := storetest.Delivery(m, tries)
 	if err != nil {
 		return err
 	}
+	end, err := start(fleet, cfg, pc)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fleet.Deliver(context.Background(), d), end())
+}
+
+// start runs the service until it is ended.
+func start(fleet *storetest.Fleet, cfg disk.Config, pc persister.Config) (end func() error, err error) {
+	store, err := disk.Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	pc.Backend = storetest.Backend
+	p, err := persister.New(pc, fleet.Ports(store, func() time.Time { return storetest.Epoch.Add(time.Hour) }), zerolog.Nop())
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
-	err = fleet.Deliver(ctx, d)
-	stop()
-	return errors.Join(err, <-done, store.Close())
+	return func() error {
+		stop()
+		return errors.Join(<-done, store.Close())
+	}, nil
 }
 
 // message returns the message about an attempt, whose files it puts into
