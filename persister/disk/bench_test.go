@@ -92,7 +92,11 @@ func stageBench(b *testing.B, staging string, j *messages.Job, small int, large 
 		add(fmt.Sprintf("%s/d%d/%d.txt", []string{"low", "high"}[i%10/5], i%10, i), []byte(strings.Repeat(fmt.Sprintf("%07d\n", i), 512)))
 	}
 	if large > 0 {
-		add("large.bin", make([]byte, large))
+		data := make([]byte, large)
+		add("large.bin", data)
+		if err := storetest.LeaveMilestones(base, map[string]string{"large.bin": string(data)}); err != nil {
+			b.Fatal(err)
+		}
 	}
 	if err := os.WriteFile(filepath.Join(base, "log"), []byte(benchLog(j)), 0o600); err != nil {
 		b.Fatal(err)

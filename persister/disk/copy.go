@@ -24,7 +24,7 @@ const step = 32 << 20
 
 // copyOne takes file i to its temporary name and verifies it.
 func (d *draft) copyOne(ctx context.Context, i int) error {
-	want := d.files[i]
+	want := d.want(i)
 	if d.from == nil {
 		return &differs{"it is missing, with all of the attempt's staging directory"}
 	}
@@ -44,7 +44,7 @@ func (d *draft) copyOne(ctx context.Context, i int) error {
 }
 
 // copyTo copies an open file to a new temporary name and verifies the copy.
-func (d *draft) copyTo(ctx context.Context, dir *os.File, name string, src *os.File, want messages.File) error {
+func (d *draft) copyTo(ctx context.Context, dir *os.File, name string, src *os.File, want wanted) error {
 	dst, err := create(dir, name)
 	if err != nil {
 		return err
@@ -102,16 +102,12 @@ const small = 1 << 20
 
 // copyContents copies a file, and verifies the copy. The copy ends at the listed
 // size, however much a file grows meanwhile.
-func copyContents(ctx context.Context, dst, src *os.File, want messages.File) error {
+func copyContents(ctx context.Context, dst, src *os.File, want wanted) error {
 	if want.Size > small {
 		if err := copyLarge(ctx, dst, src, want); err != nil {
 			return err
 		}
-		st, err := dst.Stat()
-		if err == nil && st.Size() != want.Size {
-			return errContents
-		}
-		return err
+		return ends(dst, want.Size)
 	}
 	if err := copyStep(dst, src, 0, want.Size, want.Size, false); err != nil {
 		return err
@@ -119,8 +115,23 @@ func copyContents(ctx context.Context, dst, src *os.File, want messages.File) er
 	return verify(ctx, dst, want)
 }
 
+// ends reports a file that is longer or shorter than it should be.
+func ends(f *os.File, size int64) error {
+	st, err := f.Stat()
+	if err == nil && st.Size() != size {
+		return errContents
+	}
+	return err
+}
+
 // verify compares a file's contents with its listing.
-func verify(ctx context.Context, f *os.File, want messages.File) error {
+func verify(ctx context.Context, f *os.File, want wanted) error {
+	if want.marks != nil {
+		if err := inSteps(ctx, f, want, func(int64, int64) error { return nil }); err != nil {
+			return err
+		}
+		return ends(f, want.Size)
+	}
 	sum := sha256.New()
 	size, err := digest(ctx, sum, io.NewSectionReader(f, 0, want.Size+1), want.Size)
 	if err != nil {

@@ -30,9 +30,10 @@ type draft struct {
 	from   *os.File // its folder files
 
 	files   []messages.File
-	staged  []bool   // the file is still in staging: the journal moves it
-	reasons []string // why the file is not as listed; empty: it is
-	late    *late    // the copies of large files; nil before Copy
+	marks   map[messages.Path]*messages.Milestones // of large ones, as far as the worker left them
+	staged  []bool                                 // the file is still in staging: the journal moves it
+	reasons []string                               // why the file is not as listed; empty: it is
+	late    *late                                  // the copies of large files; nil before Copy
 	closed  bool
 	kept    bool // the folders are the journal's now, or nobody knows yet whose
 }

@@ -2,21 +2,13 @@ package disk
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
-
-	"sluice/messages"
 )
-
-// ahead is how many steps of a copy may wait to be hashed.
-const ahead = 8
 
 // copyLarge copies a file step by step, and hashes each step while the next ones
 // are copied. What is hashed is the copy, from memory, where it has just been
@@ -25,7 +17,7 @@ const ahead = 8
 // On a file system that shares blocks nothing of a copy is in memory, and to read
 // it from the disk may take longer than to write it would have: there it is
 // tried to do without. See docs/decisions/7-shared-blocks-are-compared.md.
-func copyLarge(ctx context.Context, dst, src *os.File, want messages.File) error {
+func copyLarge(ctx context.Context, dst, src *os.File, want wanted) error {
 	shares := sharesBlocks(dst)
 	if shares {
 		if known, err := shareLarge(ctx, dst, src, want); known || err != nil {
@@ -46,7 +38,7 @@ func copyLarge(ctx context.Context, dst, src *os.File, want messages.File) error
 // shareLarge has the copy share the blocks of the staged file, which is hashed:
 // if the two have the same blocks at the end, it is the copy that was. Not known:
 // they have not, or nobody can tell, and a copy is needed after all.
-func shareLarge(ctx context.Context, dst, src *os.File, want messages.File) (known bool, err error) {
+func shareLarge(ctx context.Context, dst, src *os.File, want wanted) (known bool, err error) {
 	before, err := stamp(src)
 	if err != nil {
 		return false, err
@@ -70,37 +62,6 @@ func shareLarge(ctx context.Context, dst, src *os.File, want messages.File) (kno
 }
 
 var errNotShared = errors.New("the copy cannot share the staged file's blocks")
-
-// inSteps does something to each step of a file, hashes another file, or the
-// same, as far as that is done, and compares the digest with what is listed.
-func inSteps(ctx context.Context, hashed *os.File, want messages.File, do func(at, n int64) error) error {
-	group, inner := errgroup.WithContext(ctx)
-	done := make(chan int64, ahead)
-	group.Go(func() error {
-		defer close(done)
-		for at := int64(0); at < want.Size; at += step {
-			n := min(want.Size-at, step)
-			if err := do(at, n); err != nil {
-				return err
-			}
-			select {
-			case done <- at + n:
-			case <-inner.Done():
-				return inner.Err()
-			}
-		}
-		return nil
-	})
-	sum := sha256.New()
-	group.Go(func() error { return follow(inner, sum, hashed, done) })
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	if messages.FormatDigest(sum.Sum(nil)) != want.Digest {
-		return errContents
-	}
-	return nil
-}
 
 // cloneStep makes a file share blocks with another, and reports whether it could.
 // What was wrong, if anything was, the copy meets that is made then. After an
@@ -147,27 +108,4 @@ func seek(at int64, files ...*os.File) error {
 		}
 	}
 	return nil
-}
-
-// follow hashes a file as far as it is copied.
-func follow(ctx context.Context, sum hash.Hash, f *os.File, copied <-chan int64) error {
-	at := int64(0)
-	for {
-		select {
-		case end, more := <-copied:
-			if !more {
-				return nil
-			}
-			n, err := digest(ctx, sum, io.NewSectionReader(f, at, end-at), end-at)
-			if err != nil {
-				return fmt.Errorf("digest %s: %w", f.Name(), err)
-			}
-			if n != end-at {
-				return errContents
-			}
-			at = end
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }

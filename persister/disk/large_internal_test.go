@@ -79,6 +79,7 @@ func stageLarge(t *testing.T, dir string, data []byte) (dst, src *os.File) {
 // TestLarge: a copy of several steps is the file as it is listed, or refused.
 func TestLarge(t *testing.T) {
 	listed := largeData()
+	honest := marksOf(t, listed)
 	changed := func(at int) []byte {
 		data := bytes.Clone(listed)
 		data[at] ^= 1
@@ -97,23 +98,25 @@ func TestLarge(t *testing.T) {
 		{name: "cut within a step", staged: listed[:step+10], wantErr: "it ended after 33554442 bytes; 67108869 are listed"},
 		{name: "cut between two", staged: listed[:step], wantErr: "it ended after 33554432 bytes; 67108869 are listed"},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			dir, _ := largeDir(t)
-			dst, src := stageLarge(t, dir, tc.staged)
-			err := copyContents(t.Context(), dst, src, messages.File{Path: "f", Size: int64(len(listed)), Digest: messages.Digest(listed)})
-			if tc.wantErr != "" {
-				if bad := (*differs)(nil); !errors.As(err, &bad) || bad.how != tc.wantErr {
-					t.Fatalf("got %v, want that %s", err, tc.wantErr)
+		for with, marks := range map[string]*messages.Milestones{"alone": nil, "milestones": honest} {
+			t.Run(tc.name+", "+with, func(t *testing.T) {
+				dir, _ := largeDir(t)
+				dst, src := stageLarge(t, dir, tc.staged)
+				err := copyContents(t.Context(), dst, src, wantedOf(listed).with(marks))
+				if tc.wantErr != "" {
+					if bad := (*differs)(nil); !errors.As(err, &bad) || bad.how != tc.wantErr {
+						t.Fatalf("got %v, want that %s", err, tc.wantErr)
+					}
+					return
 				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, err := os.ReadFile(dst.Name()); err != nil || !bytes.Equal(got, listed) {
-				t.Errorf("the copy has %d bytes, not those that are listed; %v", len(got), err)
-			}
-		})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := os.ReadFile(dst.Name()); err != nil || !bytes.Equal(got, listed) {
+					t.Errorf("the copy has %d bytes, not those that are listed; %v", len(got), err)
+				}
+			})
+		}
 	}
 }
 
@@ -126,7 +129,7 @@ func TestLargeSizes(t *testing.T) {
 			dir, _ := largeDir(t)
 			listed := all[:size]
 			dst, src := stageLarge(t, dir, listed)
-			want := messages.File{Path: "f", Size: int64(size), Digest: messages.Digest(listed)}
+			want := wantedOf(listed)
 			if err := copyContents(t.Context(), dst, src, want); err != nil {
 				t.Fatal(err)
 			}
@@ -144,6 +147,11 @@ func TestLargeSizes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// wantedOf is a file as it is listed, without milestones.
+func wantedOf(listed []byte) wanted {
+	return wanted{File: messages.File{Path: "f", Size: int64(len(listed)), Digest: messages.Digest(listed)}}
 }
 
 // clone has a copy share all blocks of a staged file.
@@ -239,7 +247,7 @@ func TestLargeHoles(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			want := messages.File{Path: "f", Size: size, Digest: messages.Digest(listed)}
+			want := wantedOf(listed)
 			if err := copyContents(t.Context(), deaf(t, dst), src, want); shares && !unwritten {
 				if err != nil {
 					t.Errorf("a copy that shares its blocks was read: %v", err)
@@ -285,7 +293,7 @@ func TestLargeUnread(t *testing.T) {
 	listed := largeData()
 	dir, shares := largeDir(t)
 	dst, src := stageLarge(t, dir, listed)
-	err := copyContents(t.Context(), deaf(t, dst), src, messages.File{Path: "f", Size: int64(len(listed)), Digest: messages.Digest(listed)})
+	err := copyContents(t.Context(), deaf(t, dst), src, wantedOf(listed))
 	switch {
 	case shares && err != nil:
 		t.Errorf("a copy that shares its blocks was read: %v", err)
@@ -302,7 +310,7 @@ func TestLargeLonger(t *testing.T) {
 	if err := dst.Truncate(3 * step); err != nil {
 		t.Fatal(err)
 	}
-	err := copyContents(t.Context(), dst, src, messages.File{Path: "f", Size: int64(len(listed)), Digest: messages.Digest(listed)})
+	err := copyContents(t.Context(), dst, src, wantedOf(listed))
 	if !errors.Is(err, errContents) {
 		t.Errorf("got %v, want that %v", err, errContents)
 	}

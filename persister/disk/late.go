@@ -46,6 +46,9 @@ func (d *draft) Copy(ctx context.Context, files []messages.File) error {
 	for large < len(order) && files[order[large]].Size > small {
 		large++
 	}
+	if large > 0 {
+		d.readMarks()
+	}
 	inner, stop := context.WithCancel(ctx)
 	l := &late{stop: stop, over: make(chan struct{})}
 	d.late = l

@@ -98,7 +98,7 @@ func (d *draft) share(ctx context.Context, outputs []persister.Output) error {
 			return err
 		}
 		defer src.Close()
-		return d.copyTo(ctx, d.medium, mediumName(i), src, d.files[i])
+		return d.copyTo(ctx, d.medium, mediumName(i), src, d.want(i))
 	})
 	d.s.fault("persister.after-share")
 	return err

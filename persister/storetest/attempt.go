@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,6 +53,9 @@ func Stage(staging string, j *messages.Job, attempt int, files map[string]string
 		}
 		list = append(list, Entry(name, content))
 	}
+	if err := LeaveMilestones(base, files); err != nil {
+		return nil, err
+	}
 	log := fmt.Sprintf("2026-11-20T10:30:00Z %s says hello\n", j.Action)
 	if err := os.WriteFile(filepath.Join(base, "log"), []byte(log), 0o600); err != nil {
 		return nil, err
@@ -70,6 +74,29 @@ func Entry(name, content string) messages.File {
 		Path: messages.Path(name), Kind: messages.KindFile, Size: int64(len(content)), Mode: 0o600, Time: Epoch,
 		Digest: messages.Digest([]byte(content)),
 	}
+}
+
+// LeaveMilestones leaves the milestones of large files in an attempt's folder, as
+// a worker does.
+func LeaveMilestones(dir string, files map[string]string) error {
+	var all []*messages.Milestones
+	for name, content := range files {
+		sum := messages.NewSum(int64(len(content)))
+		if _, err := io.WriteString(sum, content); err != nil {
+			return err
+		}
+		if m := sum.Milestones(messages.Path(name)); m != nil {
+			all = append(all, m)
+		}
+	}
+	if all == nil {
+		return nil
+	}
+	data, err := messages.EncodeMilestones(all)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, messages.MilestonesFile), data, 0o600)
 }
 
 // Message returns the message about an attempt with this listing, which it

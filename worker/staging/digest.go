@@ -52,9 +52,8 @@ func digests(ctx context.Context, root *os.File, files []sighting) error {
 				if i >= len(order) {
 					return nil
 				}
-				var err error
 				f := order[i]
-				if f.Digest, err = digest(ctx, root, f, buf[:], early); err != nil {
+				if err := digest(ctx, root, f, buf[:], early); err != nil {
 					return fmt.Errorf("read %s: %w", f.Path, err)
 				}
 			}
@@ -77,27 +76,28 @@ const largeFile = 32 << 20
 
 // digest hashes one file and makes sure that it stayed as it was seen. Early has a
 // large one written to the disk meanwhile.
-func digest(ctx context.Context, root *os.File, f *sighting, buf []byte, early bool) (string, error) {
+func digest(ctx context.Context, root *os.File, f *sighting, buf []byte, early bool) error {
 	in, err := openBeneath(root, string(f.Path))
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer in.Close()
 	if err := sameStamp(in, f.stamp); err != nil {
-		return "", err
+		return err
 	}
 	if early && f.Size >= largeFile {
 		_ = unix.SyncFileRange(int(in.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE) // begins it; what goes wrong meets whoever syncs
 	}
-	sum := sha256.New()
-	n, err := io.CopyBuffer(onlyWriter{sum}, io.LimitReader(reader{ctx, in}, f.Size+1), buf)
+	sum := messages.NewSum(f.Size)
+	n, err := io.CopyBuffer(sum, io.LimitReader(reader{ctx, in}, f.Size+1), buf)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if n != f.Size {
-		return "", ErrChanging
+		return ErrChanging
 	}
-	return messages.FormatDigest(sum.Sum(nil)), sameStamp(in, f.stamp)
+	f.Digest, f.marks = sum.Digest(), sum.Milestones(f.Path)
+	return sameStamp(in, f.stamp)
 }
 
 func sameStamp(f *os.File, want stamp) error {
@@ -110,8 +110,6 @@ func sameStamp(f *os.File, want stamp) error {
 	}
 	return nil
 }
-
-type onlyWriter struct{ io.Writer }
 
 // A reader ends with its context: a sparse file may take hours to hash.
 type reader struct {

@@ -113,6 +113,72 @@ func TestDigests(t *testing.T) {
 	}
 }
 
+// TestMilestonesLeft: those of large files lie beside an attempt's files, for
+// whom they belong to; without such files there are none. Where they cannot be
+// written, the files are listed all the same.
+func TestMilestonesLeft(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name  string
+		sizes []int
+		want  []messages.Path
+		full  bool // nothing can be written
+	}{
+		{"none is large", []int{0, 8 << 20}, nil, false},
+		{"some are", []int{1, 8<<20 + 1, 5, 20 << 20}, []messages.Path{"1", "3"}, false},
+		{"none can be left", []int{8<<20 + 1}, nil, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			w := &Workspace{Dir: dir, files: filepath.Join(dir, "files")}
+			if err := os.Mkdir(w.files, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			for i, size := range tc.sizes {
+				if err := os.WriteFile(filepath.Join(w.files, fmt.Sprint(i)), bytes.Repeat([]byte{byte(i)}, size), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			left := filepath.Join(dir, messages.MilestonesFile)
+			if tc.full {
+				if err := os.Mkdir(left, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			files, err := (&Area{}).Inspect(t.Context(), w)
+			if err != nil || len(files) != len(tc.sizes) {
+				t.Fatalf("Inspect = %v, %v, want %d files", files, err, len(tc.sizes))
+			}
+			f, err := os.Open(left)
+			if err != nil && tc.want == nil {
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if tc.full {
+				return
+			}
+			info, err := f.Stat()
+			if err != nil || info.Mode() != 0o640 {
+				t.Errorf("milestones of mode %v, want 0640; %v", info.Mode(), err)
+			}
+			marks := messages.ReadMilestones(f)
+			var got []messages.Path
+			for _, f := range files {
+				if m := marks[f.Path]; m != nil && m.Fit(f.Size) {
+					got = append(got, f.Path)
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" || len(marks) != len(got) {
+				t.Errorf("files with milestones (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // awaitTick returns when the clock that the kernel stamps files with has moved
 // on: it may go in steps of some milliseconds.
 func awaitTick(t *testing.T, dir string) {

@@ -30,6 +30,7 @@ func (a *Area) Inspect(ctx context.Context, w *Workspace) ([]messages.File, erro
 		err = digests(ctx, root, found)
 	}
 	if err == nil {
+		a.leaveMarks(w, found)
 		err = a.share(root, found, closed)
 	}
 	if err != nil {
@@ -54,7 +55,29 @@ func (a *Area) Inspect(ctx context.Context, w *Workspace) ([]messages.File, erro
 type sighting struct {
 	messages.File
 	stamp  stamp
-	closed bool // to the persister's group
+	closed bool                 // to the persister's group
+	marks  *messages.Milestones // once it is hashed; nil if it is not large
+}
+
+// leaveMarks writes the milestones of large files beside them, for a persister
+// to verify those sooner. That it could not decides nothing.
+func (a *Area) leaveMarks(w *Workspace, found []sighting) {
+	var all []*messages.Milestones
+	for i := range found {
+		if found[i].marks != nil {
+			all = append(all, found[i].marks)
+		}
+	}
+	if all == nil {
+		return
+	}
+	data, err := messages.EncodeMilestones(all)
+	if err == nil {
+		err = a.WriteFile(w, messages.MilestonesFile, data)
+	}
+	if err != nil {
+		a.cfg.Log.Warn().Err(err).Msg("milestones of large files cannot be left")
+	}
 }
 
 // look walks through what the attempt left. Closed are the folders that the
@@ -87,7 +110,7 @@ func (a *Area) look(ctx context.Context, w *Workspace, root *os.File) (found []s
 		if size += f.Size; w.Limit > 0 && size > w.Limit {
 			return messages.Failf(messages.JobError, "the action's files come to more than %d MiB, which is its limit", w.Limit>>20)
 		}
-		found = append(found, sighting{f, stampOf(st), a.lacks(st, readFile)})
+		found = append(found, sighting{File: f, stamp: stampOf(st), closed: a.lacks(st, readFile)})
 		return nil
 	})
 	return found, closed, err

@@ -6,7 +6,7 @@
 //	                       inputs      outputs of needed jobs, read-only to the attempt
 //	                       code        a working folder's copy, where the code is no commit
 //	                       workspace   the mount that the container gets
-//	                       log, listing.jsonl, container.json
+//	                       log, listing.jsonl, milestones.jsonl, container.json
 //	<Cache>/inputs                     inputs for other attempts, links to what lies in theirs
 //	<Cache>/code/<key>                 one extraction per commit and worker
 //

@@ -1,0 +1,133 @@
+package disk
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"sluice/messages"
+)
+
+// ahead is how many steps of a copy may wait to be hashed.
+const ahead = 8
+
+// A wanted file is what a copy has to be.
+type wanted struct {
+	messages.File
+	marks   *messages.Milestones // nil if there are none that fit
+	hashers int                  // parts to hash at a time, if there are milestones
+}
+
+func (d *draft) want(i int) wanted {
+	w := wanted{File: d.files[i], hashers: d.s.cfg.Workers}
+	if m := d.marks[w.Path]; m != nil && m.Fit(w.Size) {
+		w.marks = m
+	}
+	return w
+}
+
+// readMarks reads the milestones that the worker left. Without them files are
+// verified all the same, and only later.
+func (d *draft) readMarks() {
+	f, err := d.Open(messages.MilestonesFile)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	d.marks = messages.ReadMilestones(f)
+}
+
+// A part of a file is hashed in one go: from one milestone to the next, or a
+// step after the one before.
+type part struct{ at, end int64 }
+
+// inSteps does something to each step of a file, hashes another file, or the
+// same, as far as that is done, and compares the digest with what is listed. If
+// it is another the milestones may be what is wrong: then it is all done again
+// without them.
+func inSteps(ctx context.Context, hashed *os.File, want wanted, do func(at, n int64) error) error {
+	every, hashers := int64(step), 1
+	if want.marks != nil {
+		every, hashers = want.marks.Every, want.hashers
+	}
+	group, inner := errgroup.WithContext(ctx)
+	done := make(chan part, max(1, ahead*step/every))
+	group.Go(func() error {
+		defer close(done)
+		p := part{end: min(every, want.Size)}
+		for at := int64(0); at < want.Size; at += step {
+			n := min(want.Size-at, step)
+			if err := do(at, n); err != nil {
+				return err
+			}
+			for ; p.at < p.end && p.end <= at+n; p = (part{p.end, p.end + min(want.Size-p.end, every)}) {
+				select {
+				case done <- p:
+				case <-inner.Done():
+					return inner.Err()
+				}
+			}
+		}
+		return nil
+	})
+	for range hashers {
+		group.Go(func() error { return want.follow(inner, hashed, done) })
+	}
+	err := group.Wait()
+	if errors.Is(err, errContents) && want.marks != nil {
+		want.marks = nil
+		return inSteps(ctx, hashed, want, do)
+	}
+	return err
+}
+
+// follow hashes parts of a file as they are done. Without milestones one has to
+// have them all.
+func (w wanted) follow(ctx context.Context, f *os.File, done <-chan part) error {
+	sum := sha256.New()
+	for {
+		select {
+		case p, more := <-done:
+			if !more {
+				return nil
+			}
+			if err := w.hash(ctx, &sum, f, p); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// hash adds a part to a sum, or with milestones to the one that it goes on from,
+// and compares where that leads.
+func (w wanted) hash(ctx context.Context, sum *hash.Hash, f *os.File, p part) (err error) {
+	if w.marks != nil {
+		if *sum, err = w.marks.At(p.at); err != nil {
+			return errContents
+		}
+	}
+	size := p.end - p.at
+	n, err := digest(ctx, *sum, io.NewSectionReader(f, p.at, size), size)
+	if err != nil {
+		return fmt.Errorf("digest %s: %w", f.Name(), err)
+	}
+	holds := n == size
+	switch {
+	case p.end == w.Size:
+		holds = holds && messages.FormatDigest((*sum).Sum(nil)) == w.Digest
+	case w.marks != nil:
+		holds = holds && w.marks.Holds(p.end, *sum)
+	}
+	if !holds {
+		return errContents
+	}
+	return nil
+}

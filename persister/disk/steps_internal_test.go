@@ -1,0 +1,187 @@
+package disk
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"sluice/messages"
+	"sluice/persister"
+	"sluice/persister/storetest"
+)
+
+// TestLargeParts: a file of which any part is another is refused, whether its
+// milestones are those of what is listed, or of what is there, or one of them is
+// false; and a false one refuses nobody's file. Likewise where it lies, without a copy.
+func TestLargeParts(t *testing.T) {
+	listed := largeData()[:step+(12<<20)]
+	honest := marksOf(t, listed)
+	every := int(honest.Every)
+	dir, _ := largeDir(t)
+	dst, src := stageLarge(t, dir, listed)
+	writer, err := os.OpenFile(src.Name(), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	try := func(name string, marks *messages.Milestones, refused bool) {
+		t.Helper()
+		want := wantedOf(listed).with(marks)
+		if err := errors.Join(dst.Truncate(0), seek(0, dst, src)); err != nil {
+			t.Fatal(err)
+		}
+		for how, err := range map[string]error{"copied": copyContents(t.Context(), dst, src, want), "verified": verify(t.Context(), src, want)} {
+			if refused != errors.Is(err, errContents) || !refused && err != nil {
+				t.Errorf("%s: %s: %v, want that it is refused: %v", name, how, err, refused)
+			}
+		}
+	}
+	for part := 0; part*every < len(listed); part++ {
+		at := part * every
+		for i, marks := range []*messages.Milestones{honest, falsified(honest, part)} {
+			if marks == nil {
+				continue
+			}
+			try(fmt.Sprintf("part %d, milestones %d", part, i), marks, false)
+			if _, err := writer.WriteAt([]byte{listed[at] ^ 1}, int64(at)); err != nil {
+				t.Fatal(err)
+			}
+			try(fmt.Sprintf("part %d changed, milestones %d", part, i), marks, true)
+			if i == 0 {
+				other := bytes.Clone(listed)
+				other[at] ^= 1
+				try(fmt.Sprintf("part %d changed, milestones of that", part), marksOf(t, other), true)
+			}
+			if _, err := writer.WriteAt(listed[at:at+1], int64(at)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := os.Truncate(src.Name(), int64(len(listed)+1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := verify(t.Context(), src, wantedOf(listed).with(honest)); !errors.Is(err, errContents) {
+		t.Errorf("a file that is longer, where it lies: %v, want that %v", err, errContents)
+	}
+}
+
+// TestLargeOnce: a file whose milestones hold is gone through once, in parts; a
+// false one costs a second time.
+func TestLargeOnce(t *testing.T) {
+	listed := largeData()
+	honest := marksOf(t, listed)
+	dir, _ := largeDir(t)
+	_, src := stageLarge(t, dir, listed)
+	for name, tc := range map[string]struct {
+		marks *messages.Milestones
+		want  int
+	}{"none": {nil, 3}, "honest": {honest, 3}, "false": {falsified(honest, 1), 6}} {
+		steps := 0
+		err := inSteps(t.Context(), src, wantedOf(listed).with(tc.marks), func(int64, int64) error { steps++; return nil })
+		if err != nil || steps != tc.want {
+			t.Errorf("%s: %d steps, want %d; %v", name, steps, tc.want, err)
+		}
+	}
+}
+
+// falsified returns milestones with one of them, if there is it, false.
+func falsified(m *messages.Milestones, which int) *messages.Milestones {
+	if which < 0 || which >= len(m.States)/32 {
+		return nil
+	}
+	m = &messages.Milestones{Path: m.Path, Every: m.Every, States: bytes.Clone(m.States)}
+	m.States[which*32+which%32] ^= 1
+	return m
+}
+
+// marksOf are the milestones of a file.
+func marksOf(t *testing.T, data []byte) *messages.Milestones {
+	t.Helper()
+	sum := messages.NewSum(int64(len(data)))
+	if _, err := sum.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	return sum.Milestones("f")
+}
+
+// with adds milestones, if they fit.
+func (w wanted) with(m *messages.Milestones) wanted {
+	w.hashers = 2
+	if m != nil && m.Fit(w.Size) {
+		w.marks = m
+	}
+	return w
+}
+
+// TestMilestones: those that a worker left are used, if they are the file's. Of
+// what else lies there nothing depends, whatever it is.
+func TestMilestones(t *testing.T) {
+	t.Parallel()
+	large := strings.Repeat("0123456789abcdef", 1<<20)
+	for _, tc := range []struct {
+		name  string
+		leave func(path string) error // in their place
+		used  bool
+	}{
+		{"left", func(string) error { return nil }, true},
+		{"missing", os.Remove, false},
+		{"of a file of another size", func(path string) error {
+			return storetest.LeaveMilestones(filepath.Dir(path), map[string]string{"large.bin": large + large})
+		}, false},
+		{"of a file of another name", func(path string) error {
+			return storetest.LeaveMilestones(filepath.Dir(path), map[string]string{"larger.bin": large})
+		}, false},
+		{"of other contents", func(path string) error {
+			return storetest.LeaveMilestones(filepath.Dir(path), map[string]string{"large.bin": strings.ToUpper(large)})
+		}, true},
+		{"garbage", func(path string) error {
+			return os.WriteFile(path, []byte("{}\n[\n{\"path\":\"large.bin\"}\n\x00"), 0o600)
+		}, false},
+		{"and no end to them", func(path string) error { return os.Truncate(path, 1<<40) }, true},
+		{"a link", func(path string) error { return errors.Join(os.Rename(path, path+"0"), os.Symlink(path+"0", path)) }, false},
+		{"a FIFO", func(path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o600)) }, false},
+		{"a folder", func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) }, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			cfg := Default(filepath.Join(root, "staging"), filepath.Join(root, "high"), "")
+			j := storetest.NewJob("ws", "a", "r1")
+			m, err := storetest.Stage(cfg.Staging, j, 1, map[string]string{"large.bin": large, "small.txt": "s"})
+			if err == nil {
+				err = tc.leave(filepath.Join(storetest.Dir(cfg.Staging, j, 1), messages.MilestonesFile))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := Open(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			begun, err := s.Begin(t.Context(), persister.Attempt{Workspace: j.Workspace, Action: j.Action, Job: j.ID, Number: 1, Created: j.Created})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer begun.Close()
+			d := begun.(*draft)
+			if err := d.Copy(t.Context(), m.Listing.Files); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.verified(); err != nil {
+				t.Error(err)
+			}
+			for i, f := range m.Listing.Files {
+				if got, want := d.want(i).marks != nil, tc.used && f.Path == "large.bin"; got != want {
+					t.Errorf("%s has milestones: %v, want %v", f.Path, got, want)
+				}
+			}
+		})
+	}
+}
