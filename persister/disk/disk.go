@@ -58,7 +58,7 @@ type Config struct {
 	// system, instead of copying them. Only for a worker and a persister of one
 	// domain of trust.
 	Rename  bool
-	Workers int // copies at once of an attempt, of small files and of large ones each, and parts of a large one that are hashed at once
+	Workers int // copies at once of an attempt, of small files and of large ones each
 
 	FileMode, DirMode fs.FileMode // of what is made in the tiers
 	Owner, Group      int         // of what is made in the tiers; -1: the process's own

@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"runtime"
 
 	"golang.org/x/sync/errgroup"
 
@@ -17,6 +18,10 @@ import (
 // ahead is how many steps of a copy may wait to be hashed.
 const ahead = 8
 
+// maxHashers is in how many places a large file is hashed at a time, where there
+// are as many processors: a disk that has to seek is slower with each.
+const maxHashers = 4
+
 // A wanted file is what a copy has to be.
 type wanted struct {
 	messages.File
@@ -25,7 +30,7 @@ type wanted struct {
 }
 
 func (d *draft) want(i int) wanted {
-	w := wanted{File: d.files[i], hashers: d.s.cfg.Workers}
+	w := wanted{File: d.files[i], hashers: min(runtime.NumCPU(), maxHashers)}
 	if m := d.marks[w.Path]; m != nil && m.Fit(w.Size) {
 		w.marks = m
 	}
