@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -11,7 +12,7 @@ import (
 	"sluice/messages"
 )
 
-const apart = 8 << 20 // as the protocol has it
+const apart = messages.MilestoneEvery
 
 // sumOf sums data that comes in pieces of any size.
 func sumOf(t *testing.T, data []byte, pieces *rand.Rand) *messages.Sum {
@@ -84,75 +85,97 @@ func TestMilestonesFit(t *testing.T) {
 	t.Parallel()
 	const size = 3*apart + 1
 	for _, tc := range []struct {
-		every  int64
 		states int // bytes
 		size   int64
 		want   bool
 	}{
-		{apart, 3 * 32, size, true},
-		{2 * apart, 32, size, true},
-		{4 * apart, 0, size, true},
-		{apart, 3 * 32, 4 * apart, true},
-		{apart, 3 * 32, 4*apart + 1, false},
-		{apart, 3 * 32, 3 * apart, false},
-		{apart, 3*32 - 1, size, false},
-		{apart, 3*32 + 1, size, false},
-		{apart, 0, size, false},
-		{apart / 2, 6 * 32, size, false},
-		{3 * apart / 2, 2 * 32, size, false},
-		{0, 0, size, false},
-		{-apart, 0, size, false},
-		{apart, 0, 0, true},
-		{apart, 0, -1, true},
+		{3 * 32, size, true},
+		{3 * 32, 4 * apart, true},
+		{3 * 32, 4*apart + 1, false},
+		{3 * 32, 3 * apart, false},
+		{3*32 - 1, size, false},
+		{3*32 + 1, size, false},
+		{0, size, false},
+		{32, apart + 1, true},
+		{32, apart, false},
+		{0, apart, false},
+		{0, 1, false},
+		{0, 0, false},
+		{0, -1, false},
+		{0, 1 << 62, false},
 	} {
-		m := &messages.Milestones{Every: tc.every, States: make([]byte, tc.states)}
+		m := &messages.Milestones{States: make([]byte, tc.states)}
 		if got := m.Fit(tc.size); got != tc.want {
-			t.Errorf("%d bytes of states, %d apart, fit a file of %d: %v, want %v", tc.states, tc.every, tc.size, got, tc.want)
+			t.Errorf("%d bytes of states fit a file of %d: %v, want %v", tc.states, tc.size, got, tc.want)
 		}
 	}
 }
 
-// TestMilestonesBounded: those of many files come to 1 MiB.
+// TestMilestonesBounded: those of many files come to 2 MiB, of the largest first.
 func TestMilestonesBounded(t *testing.T) {
 	t.Parallel()
 	var all []*messages.Milestones
 	for i := range 1000 {
-		all = append(all, &messages.Milestones{Path: messages.Path(fmt.Sprintf("output/%d\n\xff", i)), Every: apart, States: bytes.Repeat([]byte{byte(i)}, 256*32)})
+		all = append(all, &messages.Milestones{Path: messages.Path(fmt.Sprintf("output/%d\n\xff", i)), States: bytes.Repeat([]byte{byte(i)}, (i+1)*32)})
 	}
+	all = append(all, &messages.Milestones{Path: "too large", States: make([]byte, 2<<20)})
 	data, err := messages.EncodeMilestones(all)
-	if err != nil || len(data) > 1<<20 {
-		t.Fatalf("1,000 milestones come to %d bytes, %v", len(data), err)
+	if err != nil || len(data) > 2<<20 {
+		t.Fatalf("the milestones of 1,001 files come to %d bytes, %v", len(data), err)
 	}
 	got := messages.ReadMilestones(bytes.NewReader(data))
-	if len(got) < 90 {
-		t.Errorf("%d of 1,000 are left, want about 95", len(got))
+	if len(got) < 40 {
+		t.Errorf("those of %d are left, want some 50", len(got))
 	}
-	for _, want := range all[:len(got)] {
+	for i := range 40 {
+		want := all[999-i]
 		if diff := cmp.Diff(want, got[want.Path]); diff != "" {
 			t.Errorf("read (-want +got):\n%s", diff)
 		}
 	}
 }
 
+// TestMilestonesWritten: workers and persisters of different versions agree on
+// what lies in staging.
+func TestMilestonesWritten(t *testing.T) {
+	t.Parallel()
+	const golden = `{"path":"output/zero.bin","states":"VvSXeHTeby9IYCY4O07S75/NUpe8ST8WGhd2BhFRPbQ5PtevXKQa1I46lsdi8170Ve/Ipmeva3O0YfjRkOJFgg=="}` + "\n" // of zeros; computed apart, from FIPS 180-4
+	sum := messages.NewSum(2*apart + 1)
+	if _, err := sum.Write(make([]byte, 2*apart+1)); err != nil {
+		t.Fatal(err)
+	}
+	marks := sum.Milestones("output/zero.bin")
+	data, err := messages.EncodeMilestones([]*messages.Milestones{marks})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(golden, string(data)); diff != "" {
+		t.Errorf("encoded (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[messages.Path]*messages.Milestones{"output/zero.bin": marks}, messages.ReadMilestones(strings.NewReader(golden))); diff != "" {
+		t.Errorf("read (-want +got):\n%s", diff)
+	}
+}
+
 // FuzzMilestones: what somebody else wrote is used or left out, and never does harm.
 func FuzzMilestones(f *testing.F) {
-	good, err := messages.EncodeMilestones([]*messages.Milestones{{Path: "a", Every: apart, States: make([]byte, 64)}})
+	good, err := messages.EncodeMilestones([]*messages.Milestones{{Path: "a", States: make([]byte, 64)}})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(good, int64(2*apart+1))
-	f.Add([]byte(`{"path":"a","every":0,"states":""}`), int64(1))
-	f.Add([]byte(`{"path":"a","every":9223372036846387200}`), int64(1<<62))
-	f.Add([]byte(`{"path":"a","every":-8388608,"states":"AAAA"}`), int64(-1))
+	f.Add([]byte(`{"path":"a","states":""}`), int64(0))
+	f.Add([]byte(`{"path":"a"}`), int64(1<<62))
+	f.Add([]byte(`{"path":"a","states":"AAAA"}`), int64(-1))
 	f.Fuzz(func(t *testing.T, data []byte, size int64) {
 		for _, m := range messages.ReadMilestones(bytes.NewReader(data)) {
 			if !m.Fit(size) {
 				continue
 			}
-			for i := range int64(len(m.States) / 32) {
-				sum, err := m.At(m.Every * (i + 1))
-				if err != nil || !m.Holds(m.Every*(i+1), sum) {
-					t.Fatalf("milestone %d does not stand where it is: %v", i, err)
+			for at := int64(apart); at < size; at += apart {
+				sum, err := m.At(at)
+				if err != nil || !m.Holds(at, sum) {
+					t.Fatalf("the milestone at %d does not stand where it is: %v", at, err)
 				}
 			}
 		}

@@ -19,7 +19,8 @@ import (
 
 // step is how much is copied or hashed between two looks at the context, and
 // how much the disk is given to write while more is copied. It is a multiple of
-// every block size, so that the kernel can share blocks instead of copying them.
+// every block size, so that the kernel can share blocks instead of copying them,
+// and of the distance between milestones.
 const step = 32 << 20
 
 // copyOne takes file i to its temporary name and verifies it.

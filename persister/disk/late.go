@@ -16,8 +16,8 @@ import (
 )
 
 // A late is copies that go on while the small files are checked, shared and
-// written to the disk: to hash a large file keeps one processor busy, and nothing
-// but the commit needs its digest.
+// written to the disk: to hash a large file takes long, and nothing but
+// the commit needs its digest.
 type late struct {
 	stop context.CancelFunc
 	over chan struct{}

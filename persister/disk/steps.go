@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,8 +19,8 @@ import (
 // ahead is how many steps of a copy may wait to be hashed.
 const ahead = 8
 
-// maxHashers is in how many places a large file is hashed at a time, where there
-// are as many processors: a disk that has to seek is slower with each.
+// maxHashers is in how many places a large file is hashed at a time, where as many
+// processors are seen: a disk that has to seek is slower with each.
 const maxHashers = 4
 
 // A wanted file is what a copy has to be.
@@ -59,19 +60,22 @@ type part struct{ at, end int64 }
 func inSteps(ctx context.Context, hashed *os.File, want wanted, do func(at, n int64) error) error {
 	every, hashers := int64(step), 1
 	if want.marks != nil {
-		every, hashers = want.marks.Every, want.hashers
+		every, hashers = messages.MilestoneEvery, want.hashers
 	}
 	group, inner := errgroup.WithContext(ctx)
-	done := make(chan part, max(1, ahead*step/every))
+	done := make(chan part, ahead*step/every)
 	group.Go(func() error {
 		defer close(done)
 		p := part{end: min(every, want.Size)}
 		for at := int64(0); at < want.Size; at += step {
+			if inner.Err() != nil {
+				return inner.Err()
+			}
 			n := min(want.Size-at, step)
 			if err := do(at, n); err != nil {
 				return err
 			}
-			for ; p.at < p.end && p.end <= at+n; p = (part{p.end, p.end + min(want.Size-p.end, every)}) {
+			for ; p.at < p.end && p.end <= at+n; p = (part{p.end, min(p.end+every, want.Size)}) {
 				select {
 				case done <- p:
 				case <-inner.Done():
@@ -81,10 +85,14 @@ func inSteps(ctx context.Context, hashed *os.File, want wanted, do func(at, n in
 		}
 		return nil
 	})
+	var verified atomic.Int64 // bytes
 	for range hashers {
-		group.Go(func() error { return want.follow(inner, hashed, done) })
+		group.Go(func() error { return want.follow(inner, hashed, done, &verified) })
 	}
 	err := group.Wait()
+	if err == nil && (verified.Load() != want.Size || want.Size == 0) {
+		err = errContents // to say nothing against a file is not enough
+	}
 	if errors.Is(err, errContents) && want.marks != nil {
 		want.marks = nil
 		return inSteps(ctx, hashed, want, do)
@@ -92,9 +100,9 @@ func inSteps(ctx context.Context, hashed *os.File, want wanted, do func(at, n in
 	return err
 }
 
-// follow hashes parts of a file as they are done. Without milestones one has to
-// have them all.
-func (w wanted) follow(ctx context.Context, f *os.File, done <-chan part) error {
+// follow hashes parts of a file as they are done, and counts what is verified.
+// Without milestones one follower has to have them all.
+func (w wanted) follow(ctx context.Context, f *os.File, done <-chan part, verified *atomic.Int64) error {
 	sum := sha256.New()
 	for {
 		select {
@@ -102,34 +110,35 @@ func (w wanted) follow(ctx context.Context, f *os.File, done <-chan part) error 
 			if !more {
 				return nil
 			}
-			if err := w.hash(ctx, &sum, f, p); err != nil {
+			if w.marks != nil {
+				var err error
+				if sum, err = w.marks.At(p.at); err != nil {
+					return errContents // this Go has another sum: it is all done again without milestones
+				}
+			}
+			if err := w.hash(ctx, sum, f, p); err != nil {
 				return err
 			}
+			verified.Add(p.end - p.at)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// hash adds a part to a sum, or with milestones to the one that it goes on from,
-// and compares where that leads.
-func (w wanted) hash(ctx context.Context, sum *hash.Hash, f *os.File, p part) (err error) {
-	if w.marks != nil {
-		if *sum, err = w.marks.At(p.at); err != nil {
-			return errContents
-		}
-	}
+// hash adds a part to what comes before it, and compares where that leads.
+func (w wanted) hash(ctx context.Context, sum hash.Hash, f *os.File, p part) error {
 	size := p.end - p.at
-	n, err := digest(ctx, *sum, io.NewSectionReader(f, p.at, size), size)
+	n, err := digest(ctx, sum, io.NewSectionReader(f, p.at, size), size)
 	if err != nil {
 		return fmt.Errorf("digest %s: %w", f.Name(), err)
 	}
 	holds := n == size
 	switch {
 	case p.end == w.Size:
-		holds = holds && messages.FormatDigest((*sum).Sum(nil)) == w.Digest
+		holds = holds && messages.FormatDigest(sum.Sum(nil)) == w.Digest
 	case w.marks != nil:
-		holds = holds && w.marks.Holds(p.end, *sum)
+		holds = holds && w.marks.Holds(p.end, sum)
 	}
 	if !holds {
 		return errContents

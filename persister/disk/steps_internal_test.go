@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -22,7 +23,7 @@ import (
 func TestLargeParts(t *testing.T) {
 	listed := largeData()[:step+(12<<20)]
 	honest := marksOf(t, listed)
-	every := int(honest.Every)
+	const every = messages.MilestoneEvery
 	dir, _ := largeDir(t)
 	dst, src := stageLarge(t, dir, listed)
 	writer, err := os.OpenFile(src.Name(), os.O_WRONLY, 0)
@@ -80,12 +81,47 @@ func TestLargeOnce(t *testing.T) {
 	_, src := stageLarge(t, dir, listed)
 	for name, tc := range map[string]struct {
 		marks *messages.Milestones
-		want  int
-	}{"none": {nil, 3}, "honest": {honest, 3}, "false": {falsified(honest, 1), 6}} {
+		once  bool
+	}{"none": {nil, true}, "honest": {honest, true}, "false": {falsified(honest, 1), false}} {
 		steps := 0
 		err := inSteps(t.Context(), src, wantedOf(listed).with(tc.marks), func(int64, int64) error { steps++; return nil })
-		if err != nil || steps != tc.want {
-			t.Errorf("%s: %d steps, want %d; %v", name, steps, tc.want, err)
+		if once := steps == 3; err != nil || once != tc.once {
+			t.Errorf("%s: %d steps; %v", name, steps, err)
+		}
+	}
+}
+
+// TestLargeNobody: a file that nobody has hashed is not verified, be it empty.
+func TestLargeNobody(t *testing.T) {
+	listed := largeData()
+	dir, _ := largeDir(t)
+	_, src := stageLarge(t, dir, listed)
+	nothing := func(int64, int64) error { return nil }
+	want := wantedOf(listed).with(marksOf(t, listed))
+	want.hashers, want.Digest = 0, messages.Digest(nil)
+	if err := inSteps(t.Context(), src, want, nothing); !errors.Is(err, errContents) {
+		t.Errorf("with nobody to hash it: %v, want that %v", err, errContents)
+	}
+	for _, marks := range []*messages.Milestones{nil, {}} {
+		empty := wanted{File: messages.File{Path: "f", Digest: messages.Digest(listed)}, marks: marks, hashers: 2}
+		if err := inSteps(t.Context(), src, empty, nothing); !errors.Is(err, errContents) {
+			t.Errorf("empty: %v, want that %v", err, errContents)
+		}
+	}
+}
+
+// TestLargeStops: a copy that is broken off stops at its next step, whatever of it
+// is hashed by then.
+func TestLargeStops(t *testing.T) {
+	listed := largeData()
+	dir, _ := largeDir(t)
+	_, src := stageLarge(t, dir, listed)
+	for _, marks := range []*messages.Milestones{nil, marksOf(t, listed)} {
+		ctx, stop := context.WithCancel(t.Context())
+		steps := 0
+		err := inSteps(ctx, src, wantedOf(listed).with(marks), func(int64, int64) error { steps++; stop(); return nil })
+		if !errors.Is(err, context.Canceled) || steps != 1 {
+			t.Errorf("%d steps, want one; %v", steps, err)
 		}
 	}
 }
@@ -95,7 +131,7 @@ func falsified(m *messages.Milestones, which int) *messages.Milestones {
 	if which < 0 || which >= len(m.States)/32 {
 		return nil
 	}
-	m = &messages.Milestones{Path: m.Path, Every: m.Every, States: bytes.Clone(m.States)}
+	m = &messages.Milestones{Path: m.Path, States: bytes.Clone(m.States)}
 	m.States[which*32+which%32] ^= 1
 	return m
 }
@@ -160,17 +196,7 @@ func TestMilestones(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s, err := Open(cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			begun, err := s.Begin(t.Context(), persister.Attempt{Workspace: j.Workspace, Action: j.Action, Job: j.ID, Number: 1, Created: j.Created})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer begun.Close()
-			d := begun.(*draft)
+			d := begin(t, cfg, j)
 			if err := d.Copy(t.Context(), m.Listing.Files); err != nil {
 				t.Fatal(err)
 			}
@@ -184,4 +210,51 @@ func TestMilestones(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMilestonesEmpty: no milestones speak for an empty file.
+func TestMilestonesEmpty(t *testing.T) {
+	t.Parallel()
+	for _, rename := range []bool{false, true} {
+		root := t.TempDir()
+		cfg := Default(filepath.Join(root, "staging"), filepath.Join(root, "high"), "")
+		cfg.Rename = rename
+		j := storetest.NewJob("ws", "a", "r1")
+		m, err := storetest.Stage(cfg.Staging, j, 1, map[string]string{"empty.csv": "", "large.bin": strings.Repeat("x", 2<<20)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := filepath.Join(storetest.Dir(cfg.Staging, j, 1), messages.MilestonesFile)
+		if err := os.WriteFile(left, []byte(`{"path":"empty.csv","every":8388608}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m.Listing.Files[0].Digest = messages.Digest([]byte("something"))
+		d := begin(t, cfg, j)
+		var bad *persister.Differs
+		if err := d.Copy(t.Context(), m.Listing.Files); !errors.As(err, &bad) || len(bad.Problems) != 1 || bad.Problems[0].Path != "empty.csv" {
+			t.Errorf("rename %v: Copy = %v, want that empty.csv differs", rename, err)
+		}
+	}
+}
+
+// begin opens a store, and takes a job's first attempt.
+func begin(t *testing.T, cfg Config, j *messages.Job) *draft {
+	t.Helper()
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := s.Begin(t.Context(), persister.Attempt{Workspace: j.Workspace, Action: j.Action, Job: j.ID, Number: 1, Created: j.Created})
+	t.Cleanup(func() {
+		if err == nil {
+			err = d.Close()
+		}
+		if err := errors.Join(err, s.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.(*draft)
 }

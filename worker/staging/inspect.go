@@ -76,7 +76,7 @@ func (a *Area) leaveMarks(w *Workspace, found []sighting) {
 		err = a.WriteFile(w, messages.MilestonesFile, data)
 	}
 	if err != nil {
-		a.cfg.Log.Warn().Err(err).Msg("milestones of large files cannot be left")
+		a.cfg.Log.Warn().Err(err).Str("dir", w.Dir).Msg("milestones of large files cannot be left")
 	}
 }
 
