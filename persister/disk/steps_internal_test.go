@@ -116,7 +116,11 @@ func TestLargeStops(t *testing.T) {
 	listed := largeData()
 	dir, _ := largeDir(t)
 	_, src := stageLarge(t, dir, listed)
-	for _, marks := range []*messages.Milestones{nil, marksOf(t, listed)} {
+	marks := marksOf(t, listed)
+	for i := range 20 { // as a select chooses
+		if i == 10 {
+			marks = nil
+		}
 		ctx, stop := context.WithCancel(t.Context())
 		steps := 0
 		err := inSteps(ctx, src, wantedOf(listed).with(marks), func(int64, int64) error { steps++; stop(); return nil })
