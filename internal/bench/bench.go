@@ -92,11 +92,13 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 	if err := os.Chmod(b.scratch, 0o755); err != nil { //nolint:gosec // containers' users pass through it
 		return Report{}, err
 	}
+	before := ticks()
 	defer func() {
 		o.Progress("cleaning up")
 		if e := b.close(); err == nil {
 			err = e
 		}
+		b.report.Machine.Stolen = stolen(before, ticks())
 		report = b.report
 	}()
 	b.report.Began, b.report.Machine = time.Now().UTC().Truncate(time.Second), b.machine()

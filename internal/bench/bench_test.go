@@ -41,6 +41,31 @@ func TestSample(t *testing.T) {
 	}
 }
 
+func TestStolen(t *testing.T) {
+	t.Parallel()
+	before := []float64{10, 0, 10, 100, 0, 0, 0, 5, 3, 0}
+	for _, tc := range []struct {
+		name          string
+		before, after []float64
+		want          float64
+	}{
+		{"a quarter", before, []float64{40, 0, 20, 120, 0, 0, 0, 25, 9, 0}, 25},
+		{"none", before, []float64{40, 0, 20, 120, 0, 0, 0, 5, 9, 0}, 0},
+		{"no time", before, before, 0},
+		{"not told", nil, before, 0},
+	} {
+		if got := stolen(tc.before, tc.after); got != tc.want {
+			t.Errorf("%s: %v %%, want %v", tc.name, got, tc.want)
+		}
+	}
+	if got := ticks(); len(got) < 8 || got[3] == 0 {
+		t.Errorf("the processors' time is %v", got)
+	}
+	if lines := (Machine{Stolen: 21.6}).lines(); !strings.Contains(lines[len(lines)-1], "22 %") {
+		t.Errorf("a host that took much is not spoken of: %q", lines)
+	}
+}
+
 func TestReport(t *testing.T) {
 	t.Parallel()
 	b := &Bench{current: "w1"}

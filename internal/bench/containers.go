@@ -75,7 +75,7 @@ func w2(ctx context.Context, b *Bench) error {
 	if err != nil {
 		return err
 	}
-	e, n, jobs := b.engine, b.rounds(3), min(b.size(100), most)
+	e, n, jobs := b.engine, b.rounds(len(orders)), min(b.size(100), most)
 	b.say("a burst that is not measured")
 	if err := f.run(ctx, f.many.Source, "w2-warm", noops(jobs)...); err != nil {
 		return err

@@ -22,6 +22,7 @@ type Machine struct {
 	Storage  string  `json:"engine_storage,omitempty"`
 	Go       string  `json:"go"`
 	Version  string  `json:"sluice"`
+	Stolen   float64 `json:"stolen_percent"` // of the processors' time, while it was measured: a host gave it to others
 }
 
 func (m Machine) lines() []string {
@@ -29,10 +30,51 @@ func (m Machine) lines() []string {
 	if engine == "" {
 		engine = "not used"
 	}
-	return []string{
+	lines := []string{
 		fmt.Sprintf("machine: %d × %s, %.0f GiB, %s", m.CPUs, m.CPU, m.MemoryGB, m.System),
 		fmt.Sprintf("files on %s; engine %s %s; %s, sluice %s", m.Files, engine, m.Storage, m.Go, m.Version),
 	}
+	const much = 5
+	if m.Stolen >= much {
+		lines = append(lines, fmt.Sprintf("the host gave %.0f %% of the processors' time to others meanwhile: rounds differ, and few of them say little", m.Stolen))
+	}
+	return lines
+}
+
+// ticks are the kernel's counters of the processors' time (proc_stat(5)): user,
+// nice, system, idle, iowait, irq, softirq, steal, and two that user and nice have.
+func ticks() []float64 {
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return nil
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	var all []float64
+	for _, word := range strings.Fields(strings.TrimPrefix(line, "cpu")) {
+		n, err := strconv.ParseFloat(word, 64)
+		if err != nil {
+			return nil
+		}
+		all = append(all, n)
+	}
+	return all
+}
+
+// stolen is what part of the time between two looks a host gave to others, in
+// percent.
+func stolen(before, after []float64) float64 {
+	const steal = 7
+	if len(before) <= steal || len(after) <= steal {
+		return 0
+	}
+	total := 0.0
+	for i := range steal + 1 {
+		total += after[i] - before[i]
+	}
+	if total <= 0 {
+		return 0
+	}
+	return 100 * (after[steal] - before[steal]) / total
 }
 
 // machine looks at this one. What it does not find is unknown.
