@@ -24,7 +24,7 @@ func copyLarge(ctx context.Context, dst, src *os.File, want wanted) error {
 			return err
 		}
 	}
-	return inSteps(ctx, dst, want, func(at, n int64) error {
+	do := func(at, n int64) error {
 		if err := copyStep(dst, src, at, n, want.Size, !shares); err != nil { // the kernel would share again, where it can
 			return err
 		}
@@ -32,7 +32,13 @@ func copyLarge(ctx context.Context, dst, src *os.File, want wanted) error {
 		// is what makes it durable, so an error is left for that.
 		_ = unix.SyncFileRange(int(dst.Fd()), at, n, unix.SYNC_FILE_RANGE_WRITE)
 		return nil
-	})
+	}
+	err := inSteps(ctx, dst, want, do)
+	if want.marks != nil && errors.Is(err, errContents) {
+		want.marks = nil
+		err = inSteps(ctx, dst, want, do)
+	}
+	return err
 }
 
 // shareLarge has the copy share the blocks of the staged file, which is hashed:
@@ -55,6 +61,8 @@ func shareLarge(ctx context.Context, dst, src *os.File, want wanted) (known bool
 	switch {
 	case errors.Is(err, errNotShared):
 		return false, nil
+	case want.marks != nil && errors.Is(err, errContents):
+		return false, nil // not by its milestones; and what else went wrong meanwhile is not known
 	case err != nil:
 		return false, err
 	}

@@ -3,7 +3,6 @@ package disk
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -55,7 +54,7 @@ type part struct{ at, end int64 }
 
 // inSteps does something to each step of a file, hashes another file, or the
 // same, as far as that is done, and compares the digest with what is listed. If
-// it is another the milestones may be what is wrong: then it is all done again
+// it is another, its milestones may be what is wrong: the caller has to look
 // without them.
 func inSteps(ctx context.Context, hashed *os.File, want wanted, do func(at, n int64) error) error {
 	every, hashers := int64(step), 1
@@ -91,11 +90,7 @@ func inSteps(ctx context.Context, hashed *os.File, want wanted, do func(at, n in
 	}
 	err := group.Wait()
 	if err == nil && (verified.Load() != want.Size || want.Size == 0) {
-		err = errContents // to say nothing against a file is not enough
-	}
-	if errors.Is(err, errContents) && want.marks != nil {
-		want.marks = nil
-		return inSteps(ctx, hashed, want, do)
+		return errContents // to say nothing against a file is not enough
 	}
 	return err
 }
@@ -113,7 +108,7 @@ func (w wanted) follow(ctx context.Context, f *os.File, done <-chan part, verifi
 			if w.marks != nil {
 				var err error
 				if sum, err = w.marks.At(p.at); err != nil {
-					return errContents // this Go has another sum: it is all done again without milestones
+					return errContents // this Go has another sum: that of the whole will do
 				}
 			}
 			if err := w.hash(ctx, sum, f, p); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -72,22 +73,35 @@ func TestLargeParts(t *testing.T) {
 	}
 }
 
-// TestLargeOnce: a file whose milestones hold is gone through once, in parts; a
-// false one costs a second time.
-func TestLargeOnce(t *testing.T) {
+// TestLargeHint: milestones are looked at, be they honest or false.
+func TestLargeHint(t *testing.T) {
 	listed := largeData()
 	honest := marksOf(t, listed)
 	dir, _ := largeDir(t)
 	_, src := stageLarge(t, dir, listed)
 	for name, tc := range map[string]struct {
 		marks *messages.Milestones
-		once  bool
-	}{"none": {nil, true}, "honest": {honest, true}, "false": {falsified(honest, 1), false}} {
-		steps := 0
-		err := inSteps(t.Context(), src, wantedOf(listed).with(tc.marks), func(int64, int64) error { steps++; return nil })
-		if once := steps == 3; err != nil || once != tc.once {
-			t.Errorf("%s: %d steps; %v", name, steps, err)
+		want  error
+	}{"none": {nil, nil}, "honest": {honest, nil}, "false": {falsified(honest, 1), errContents}} {
+		err := inSteps(t.Context(), src, wantedOf(listed).with(tc.marks), func(int64, int64) error { return nil })
+		if !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v, want %v", name, err, tc.want)
 		}
+	}
+}
+
+// TestLargeHintLost: an error of the disk under a clone is told once. Whatever the
+// milestones say, what was cloned meanwhile does not count: the copy is read.
+func TestLargeHintLost(t *testing.T) {
+	listed := largeData()
+	dir, _ := largeDir(t)
+	dst, src := stageLarge(t, dir, listed)
+	want := wantedOf(listed).with(falsified(marksOf(t, listed), 1))
+	if known, err := shareLarge(t.Context(), dst, src, want); known || err != nil {
+		t.Errorf("shareLarge = %v, %v, want that it is not known", known, err)
+	}
+	if err := copyContents(t.Context(), deaf(t, dst), src, want); !errors.Is(err, unix.EBADF) {
+		t.Errorf("got %v, want that the copy cannot be read", err)
 	}
 }
 
@@ -208,6 +222,9 @@ func TestMilestones(t *testing.T) {
 				t.Error(err)
 			}
 			for i, f := range m.Listing.Files {
+				if got := d.want(i).hashers; got != min(runtime.NumCPU(), 4) {
+					t.Errorf("%d hashers", got)
+				}
 				if got, want := d.want(i).marks != nil, tc.used && f.Path == "large.bin"; got != want {
 					t.Errorf("%s has milestones: %v, want %v", f.Path, got, want)
 				}
