@@ -246,7 +246,7 @@ func TestMilestonesEmpty(t *testing.T) {
 			t.Fatal(err)
 		}
 		left := filepath.Join(storetest.Dir(cfg.Staging, j, 1), messages.MilestonesFile)
-		if err := os.WriteFile(left, []byte(`{"path":"empty.csv","every":8388608}`), 0o600); err != nil {
+		if err := os.WriteFile(left, []byte(`{"path":"empty.csv"}`), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		m.Listing.Files[0].Digest = messages.Digest([]byte("something"))
